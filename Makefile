@@ -1,0 +1,29 @@
+# Every verb makes its own .venv first; a bare clone, Python 3.11 or later and a package index are enough.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo test check bench fmt clean
+
+demo: $(VENV)/.ready
+	$(BIN)/python demo/run.py
+
+test: $(VENV)/.ready
+	$(BIN)/python -m pytest
+
+check: $(VENV)/.ready
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/python docs/check_links.py
+
+bench: $(VENV)/.ready
+	$(BIN)/python bench/run.py
+
+fmt: $(VENV)/.ready
+	$(BIN)/ruff check --fix-only . && $(BIN)/ruff format .
+
+clean:
+	rm -rf $(VENV) build dist
+
+$(VENV)/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $@

@@ -1,0 +1,68 @@
+"""References → numpy arrays. Loads numpy and ml_dtypes; imported only when an array is asked for.
+
+An array made here owns its memory. Nothing is ever a view of a file.
+"""
+
+from __future__ import annotations
+
+import ml_dtypes
+import numpy
+
+from rehydrate.checkpoint.tensor import TensorRef
+from rehydrate.dtypes import DType
+from rehydrate.errors import LimitError
+from rehydrate.text import dimensions, shown, size
+
+__all__ = ["array_dtype", "read_array"]
+
+MOST_EXPANDED = 1 << 30
+"""Bytes that an expanded tensor (stride 0) may grow to when the storage behind it is smaller: a file of a kilobyte
+can describe a tensor of exabytes, and somebody who means it can expand it again."""
+
+
+def array_dtype(dtype: DType) -> numpy.dtype:  # type: ignore[type-arg]
+    """The numpy dtype of the same elements; complex32 has none and gives a pair of float16."""
+    if dtype.array is None:
+        return numpy.dtype((numpy.float16, (2,)))
+    if dtype.array.startswith("ml_dtypes."):
+        return numpy.dtype(getattr(ml_dtypes, dtype.array.removeprefix("ml_dtypes.")))
+    return numpy.dtype(dtype.array)
+
+
+def read_array(ref: TensorRef) -> numpy.ndarray:  # type: ignore[type-arg]
+    """The elements of `ref`, in an array of their own."""
+    if ref.nbytes > max(MOST_EXPANDED, ref.storage.nbytes):
+        raise LimitError(
+            f"this tensor would take {size(ref.nbytes)} once written out",
+            where=f"{shown(ref.name)} {dimensions(ref.shape)}",
+            found=f"a storage of {size(ref.storage.nbytes)}",
+            hint="read a part of it: ref[0:10].numpy()",
+        )
+    element = array_dtype(ref.dtype)
+    if ref.numel == 0:
+        return _finished(numpy.empty((*ref.shape, *element.shape), element.base), ref)
+    width = ref.dtype.itemsize
+    data, coding = ref.storage.read(ref.offset * width, ref.window.extent * width)
+    flat = numpy.frombuffer(data, element.base)
+    if coding == "big-endian":
+        flat = flat.byteswap()
+    inner = numpy.dtype(element.base).itemsize
+    window = numpy.ndarray(
+        (*ref.shape, *element.shape),
+        element.base,
+        flat,
+        0,
+        (*(stride * width for stride in ref.strides), *((inner,) if element.shape else ())),
+    )
+    return _finished(window.copy(), ref)
+
+
+def _finished(array: numpy.ndarray, ref: TensorRef) -> numpy.ndarray:  # type: ignore[type-arg]
+    """complex32 widened, and torch's lazy conjugate and negative bits carried out."""
+    if ref.dtype.name == "complex32":
+        array = (array[..., 0].astype(numpy.float32) + 1j * array[..., 1]).astype(numpy.complex64)
+    if "conj" in ref.traits:
+        numpy.conj(array, out=array)
+    if "neg" in ref.traits:
+        numpy.negative(array, out=array)
+    return array

@@ -1,0 +1,143 @@
+"""Paths through a tree of plain data and records, and the names that paths are spelled with.
+
+A path is a tuple of keys. Its dotted name is its spelling: `("state_dict", "conv1.weight")` is
+`state_dict.conv1.weight`, an int key is `[0]`. Where two paths would read alike, keys are quoted: `["a.b"].c`.
+
+Walking is iterative and visits each container once, by its first path: trees may be as deep as a file likes and may
+contain themselves. A pickled module (a record with `_parameters`, `_buffers` and `_modules`) is walked as
+`state_dict()` would walk it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+
+from rehydrate.checkpoint.record import Record, brief
+from rehydrate.checkpoint.tensor import TensorRef
+
+__all__ = ["Path", "children", "is_module", "names_of", "spelled", "tensors_under"]
+
+Path = tuple[object, ...]
+"""Keys from the root of a tree to a value in it."""
+
+_CONTAINERS = (dict, list, tuple, set, frozenset, Record)
+
+
+def is_module(value: object) -> bool:
+    """Whether this is the record of a pickled `torch.nn.Module`."""
+    return (
+        isinstance(value, Record)
+        and isinstance(value.state, dict)
+        and isinstance(value.state.get("_parameters"), dict)
+        and isinstance(value.state.get("_modules"), dict)
+    )
+
+
+def children(value: object) -> Iterator[tuple[object, object]]:
+    """The (key, child) pairs of one container; nothing for anything else."""
+    if isinstance(value, Mapping):
+        yield from value.items()
+    elif isinstance(value, (list, tuple)):
+        yield from enumerate(value)
+    elif isinstance(value, (set, frozenset)):
+        yield from enumerate(value)
+    elif is_module(value):
+        yield from _module_children(value)
+    elif isinstance(value, Record):
+        yield from _record_children(value)
+
+
+def _module_children(module: object) -> Iterator[tuple[object, object]]:
+    """Parameters, persistent buffers and submodules, in the order of `state_dict()`."""
+    state = module.state  # type: ignore[attr-defined]
+    transient = state.get("_non_persistent_buffers_set") or ()
+    yield from state["_parameters"].items()
+    buffers = state.get("_buffers")
+    if isinstance(buffers, dict):
+        yield from ((name, buffer) for name, buffer in buffers.items() if name not in transient)
+    yield from state["_modules"].items()
+
+
+def _record_children(record: Record) -> Iterator[tuple[object, object]]:
+    state = record.state
+    if isinstance(state, dict):
+        yield from state.items()
+    elif state is not None:
+        yield "state", state
+    yield from ((("args", at), item) for at, item in enumerate(record.args or ()))
+    yield from ((("kwargs", key), item) for key, item in record.kwargs.items())
+    yield from ((("items", at), item) for at, item in enumerate(record.items))
+
+
+def tensors_under(root: object) -> Iterator[tuple[Path, TensorRef]]:
+    """Every tensor below `root` with the path that leads to it, in the file's order."""
+    if isinstance(root, TensorRef):
+        yield (), root
+        return
+    seen = {id(root)}
+    stack: list[tuple[Path, Iterator[tuple[object, object]]]] = [((), children(root))]
+    while stack:
+        path, inside = stack[-1]
+        for key, child in inside:
+            if isinstance(child, TensorRef):
+                yield (*path, key), child
+            elif isinstance(child, _CONTAINERS) and id(child) not in seen:
+                seen.add(id(child))
+                stack.append(((*path, key), children(child)))
+                break
+        else:
+            stack.pop()
+
+
+def spelled(path: Path, *, quoted: bool = False) -> str:
+    """The dotted name of a path.
+
+    >>> spelled(("optimizer", "state", 0, "exp_avg")), spelled(("a.b", "c"), quoted=True)
+    ('optimizer.state[0].exp_avg', '["a.b"].c')
+    """
+    parts: list[str] = []
+    for key in path:
+        if isinstance(key, str) and not (quoted and not key.isidentifier()):
+            parts.append("." + key if parts else key)
+        elif isinstance(key, str):
+            parts.append("[" + json.dumps(key) + "]")
+        elif isinstance(key, int) and not isinstance(key, bool):
+            parts.append(f"[{key}]")
+        elif isinstance(key, tuple) and len(key) == 2 and key[0] in ("args", "kwargs", "items"):
+            parts.append(f"({key[0]})" + spelled(key[1:]))
+        else:
+            parts.append(f"[{brief(key)}]")
+    return "".join(parts)
+
+
+def names_of(paths: Iterable[Path]) -> dict[str, Path]:
+    """A name for each path: the plain spelling, quoted where that one is taken.
+
+    >>> names_of([("a.b",), ("a", "b")])
+    {'a.b': ('a.b',), 'a["b"]': ('a', 'b')}
+    """
+    names: dict[str, Path] = {}
+    alike: list[Path] = []
+    for path in paths:
+        name = spelled(path)
+        if names.setdefault(name, path) is not path:
+            alike.append(path)
+    for path in alike:
+        names[_distinct(path, names)] = path
+    return names
+
+
+def _distinct(path: Path, taken: Mapping[str, Path]) -> str:
+    """A spelling of `path` that no other path has."""
+    attempts = [spelled(path, quoted=True)]
+    for last in range(1, len(path) + 1):
+        tail = "".join(f"[{json.dumps(key)}]" if isinstance(key, str) else spelled((key,)) for key in path[-last:])
+        attempts.append(spelled(path[:-last]) + tail)
+    for attempt in attempts:
+        if attempt not in taken:
+            return attempt
+    count = 2
+    while f"{attempts[0]}#{count}" in taken:
+        count += 1
+    return f"{attempts[0]}#{count}"

@@ -1,0 +1,177 @@
+"""torch's zip files: what `torch.save` has written since 1.6.
+
+    NAME/data.pkl               the object, pickled (protocol 2 by default); every storage is a persistent id
+    NAME/data/KEY               one storage's bytes, stored, beginning at a multiple of 64 in files of torch ≥ 1.6
+    NAME/version                "3\\n" or older
+    NAME/byteorder              "little" or "big"; absent before 2.1: little
+    NAME/.format_version, .storage_alignment, .data/serialization_id     since 2.x; not needed to read
+
+    persistent id               ("storage", torch.FloatStorage, KEY, LOCATION, NUMEL); bytes for UntypedStorage
+
+NAME is the file's stem; there is exactly one. A storage's record has exactly NUMEL elements; readers that map the file
+without looking would show a neighbour's bytes. Archives with `constants.pkl` or `code/` are TorchScript, which is
+another format and is never run. Source: `torch/serialization.py` and `caffe2/serialize/inline_container.cc`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from rehydrate.checkpoint.checkpoint import Checkpoint
+from rehydrate.checkpoint.record import brief
+from rehydrate.checkpoint.tensor import Piece, Storage
+from rehydrate.dtypes import DType
+from rehydrate.errors import AmbiguousError, CorruptError, NotACheckpointError
+from rehydrate.formats.contract import Format, Head
+from rehydrate.formats.facts import facts_of
+from rehydrate.formats.zip_directory import Member, ZipDirectory
+from rehydrate.limits import Limits
+from rehydrate.pickles.known import read_known_pickle
+from rehydrate.pickles.torch_names import nowhere, storage_dtype
+from rehydrate.storage.source import Source
+from rehydrate.text import counted, listed, shown
+
+__all__ = ["TORCH_ZIP"]
+
+_SMALL = 1 << 16
+"""Bytes of the records that hold a word: version, byteorder."""
+
+
+def _sniff(head: Head) -> bool:
+    return head.first[:4] == b"PK\3\4"
+
+
+def _read(source: Source, limits: Limits) -> Checkpoint:
+    directory = ZipDirectory(source, limits)
+    prefix = _prefix(directory, source)
+    order = _word(directory, prefix + "byteorder") or "little"
+    if order not in ("little", "big"):
+        raise CorruptError("the byte order is neither little nor big", where=shown(source.name), found=shown(order))
+    storages = _Storages(directory, prefix, "raw" if order == "little" else "big-endian")
+    reading = read_known_pickle(
+        directory.read(directory.members[prefix + "data.pkl"], limits.pickle_bytes),
+        persistent=storages.find,
+        limits=limits,
+    )
+    if reading.end != directory.members[prefix + "data.pkl"].size:
+        raise AmbiguousError("there are bytes after the end of the pickle; other readers may read those instead")
+    version = _word(directory, prefix + "version") or _word(directory, prefix + ".data/version")
+    return Checkpoint(
+        source,
+        format="torch-zip",
+        tree=reading.value,
+        attributes=reading.attributes,
+        facts=facts_of(
+            reading,
+            writer="torch.save" + (f" (file version {shown(version)})" if version else ""),
+            byteorder=order,
+            saved_on=tuple(sorted({storage.location for storage in storages.made.values()})),
+        ),
+        kept=reading.kept,
+    )
+
+
+def _prefix(directory: ZipDirectory, source: Source) -> str:
+    """The folder that holds data.pkl, or an error that says what the archive is."""
+    names = directory.members
+    found = [name.removesuffix("data.pkl") for name in names if name == "data.pkl" or name.endswith("/data.pkl")]
+    top = sorted(found, key=lambda name: name.count("/"))
+    if not top or top[0].count("/") > 1:
+        raise NotACheckpointError(
+            "this is a zip archive, but not one that torch.save wrote",
+            where=shown(source.name),
+            found=f"{counted(len(names), 'entry') if len(names) == 1 else f'{len(names):,} entries'}: "
+            + listed([shown(name) for name in names], 4),
+            hint="if it contains a checkpoint, unzip it and open that",
+        )
+    if len(top) > 1:
+        raise AmbiguousError("the archive holds two checkpoints; readers disagree which counts", found=listed([shown(name) for name in top]))
+    prefix = top[0]
+    outside = next((name for name in names if not name.startswith(prefix)), None)
+    if outside is not None and prefix:
+        raise AmbiguousError("the archive has entries beside the checkpoint's folder", found=shown(outside))
+    if prefix + "constants.pkl" in names or any(name.startswith(prefix + "code/") for name in names):
+        raise NotACheckpointError(
+            "this is a TorchScript archive: a program with its weights, not a file of torch.save",
+            where=shown(source.name),
+            hint="torch.jit.load runs it; only do so if you trust whoever wrote it",
+        )
+    return prefix
+
+
+def _word(directory: ZipDirectory, name: str) -> str | None:
+    """The content of a record that holds one word."""
+    member = directory.members.get(name)
+    if member is None:
+        return None
+    return directory.read(member, _SMALL).decode("ascii", "replace").strip()
+
+
+class _Storages:
+    """The storages of one file, one object for each key, made when the pickle first names them."""
+
+    def __init__(self, directory: ZipDirectory, prefix: str, coding: str) -> None:
+        self.made: dict[str, Storage] = {}
+        self._kinds: dict[int, tuple[object, DType | None, int]] = {}
+        self._members: Mapping[str, Member] = directory.members
+        self._folder = prefix + "data/"
+        self._directory = directory
+        self._coding = coding
+
+    def find(self, token: object) -> Storage:
+        """The storage of a persistent id; what the id claims is held against the record."""
+        if type(token) is not tuple or len(token) != 5 or token[0] != "storage":
+            raise CorruptError("unsupported persistent id: not a storage of torch's", found=brief(token))
+        _, kind, key, location, numel = token
+        if type(key) is not str or type(location) is not str or type(numel) is not int or numel < 0:
+            raise CorruptError("a storage's persistent id is broken", found=brief(token))
+        known = self._kinds.get(id(kind)) or self._kind(kind)
+        dtype, width = known[1], known[2]
+        nbytes = numel * width
+        storage = self.made.get(key)
+        if storage is not None:
+            if storage.dtype is not dtype or storage.nbytes != nbytes:
+                raise CorruptError(
+                    "one storage is named with two types or lengths",
+                    where=f"storage {shown(key)}",
+                    found=f"{storage.dtype}, {storage.nbytes:,} bytes; {dtype}, {nbytes:,} bytes",
+                )
+            return storage
+        member = self._members.get(self._folder + key)
+        if member is None or member.size != nbytes:
+            self._check_missing(key, member, nbytes, location)
+            storage = Storage(key, dtype, nbytes, location, nowhere)
+        else:
+            storage = Storage(key, dtype, nbytes, location, self._pieces, member, member.offset)
+        self.made[key] = storage
+        return storage
+
+    def _kind(self, kind: object) -> tuple[object, DType | None, int]:
+        """A storage class, its element type, and the bytes of one element."""
+        try:
+            dtype = storage_dtype(kind)
+        except KeyError as error:
+            raise CorruptError("a storage of an unknown kind", found=brief(kind)) from error
+        known = (kind, dtype, 1 if dtype is None else dtype.itemsize)
+        self._kinds[id(kind)] = known
+        return known
+
+    def _check_missing(self, key: str, member: Member | None, nbytes: int, location: str) -> None:
+        """Only a storage of the meta device may lack its record."""
+        if member is not None:
+            raise CorruptError(
+                "a storage's record has another length than the storage",
+                where=shown(member.name),
+                found=f"{member.size:,} bytes for {nbytes:,}",
+                hint="the file was damaged, or made to be read wrongly",
+            )
+        if location != "meta":
+            raise CorruptError("a storage is missing from the archive", where=shown(self._folder + key))
+
+    def _pieces(self, member: Member) -> tuple[Piece, ...]:
+        directory = self._directory
+        return (Piece(directory.source, directory.start_of(member), member.size, 0, self._coding),)
+
+
+TORCH_ZIP = Format("torch-zip", _sniff, _read)
+"""The format's row in `opening.FORMATS`."""

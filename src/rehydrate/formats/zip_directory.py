@@ -1,0 +1,293 @@
+"""The zip container, as far as checkpoints use it: a directory at the end, members stored as they are.
+
+    member      local header 30 bytes: 50 4b 03 04, version, flags, method, time, date, crc, sizes, name length n,
+                extra length m; then name (n), extra (m), data
+    directory   46 bytes each: 50 4b 01 02, ..., flags @8, method @10, crc @16, sizes @20 @24, lengths of name, extra
+                and comment @28 @30 @32, attributes @38, offset of the local header @42; then the three
+    zip64       extra field 0001 holds 8-byte sizes and offset where the 4-byte ones are ff ff ff ff; an end record
+                50 4b 06 06 and its locator 50 4b 06 07 stand before the end record when the directory needs them
+    end         22 bytes: 50 4b 05 06, disks, entries @8 @10, directory size @12 and offset @16, comment length @20
+
+Specification: PKWARE APPNOTE 6.3.10. Two zip readers can be shown two different archives by one file (a second end
+record in a comment, entries that overlap, local names that differ), so everything that readers disagree about is an
+error here. Local headers are read, and held against the directory, when a member is; opening reads the directory only.
+Nothing is ever extracted or inflated to disk.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections import Counter
+from functools import cached_property
+from typing import NamedTuple
+
+from rehydrate.errors import AmbiguousError, CorruptError, LimitError, TruncatedError
+from rehydrate.limits import Limits
+from rehydrate.storage.source import Source
+from rehydrate.text import shown
+
+__all__ = ["Member", "ZipDirectory"]
+
+_END = struct.Struct("<4s4H2LH")
+_END64 = struct.Struct("<4sQ2H2L4Q")
+_LOCATOR64 = struct.Struct("<4sLQL")
+_ENTRY = struct.Struct("<4s6H3L5H2L")
+_LOCAL = struct.Struct("<4s5H3L2H")
+_TAIL = _END.size + 0xFFFF
+_ENCRYPTED = 0x1 | 0x40 | 0x2000
+_STORED, _DEFLATED = 0, 8
+_WINDOW = 1 << 20
+"""Bytes read at once when local headers lie close together, as those of small tensors do."""
+_CLOSE = 64 << 10
+
+
+class Member(NamedTuple):
+    """One entry of the directory. A tuple: there is one for every tensor of a file."""
+
+    name: str
+    offset: int
+    """Where its local header begins."""
+    limit: int
+    """Where the next member, or the directory, begins: its data must end before."""
+    size: int
+    packed: int
+    method: int
+    crc: int
+    raw_name: bytes
+
+
+class ZipDirectory:
+    """The members of a zip file, by name.
+
+    Raises `TruncatedError`, `CorruptError`, `AmbiguousError` or `LimitError` for a directory that is cut, broken, or
+    that two readers would read differently.
+    """
+
+    def __init__(self, source: Source, limits: Limits) -> None:
+        self.source = source
+        self._limits = limits
+        self._window: tuple[int, bytes] = (0, b"")
+        at, length, count = self._find_directory()
+        if count > limits.members:
+            raise LimitError("the archive has too many entries", found=f"{count:,}")
+        self.members = self._read_entries(source.read(at, length), at, count)
+
+    def start_of(self, member: Member) -> int:
+        """Where the bytes of a stored member begin."""
+        if member.method != _STORED:
+            raise CorruptError(
+                "a tensor's bytes are compressed inside the archive",
+                where=shown(member.name),
+                hint="repack the file without compression: unzip it and zip -0 it again",
+            )
+        return self._data_start(member)
+
+    def read(self, member: Member, most: int) -> bytes:
+        """The bytes of a member, inflated if need be, its checksum compared."""
+        if member.size > most:
+            raise LimitError("an entry is too large", where=shown(member.name), found=f"{member.size:,} bytes")
+        packed = self.source.read(self._data_start(member), member.packed)
+        data = packed if member.method == _STORED else _inflated(packed, member)
+        if len(data) != member.size:
+            raise CorruptError("an entry is not as long as it says", where=shown(member.name))
+        if zlib.crc32(data) != member.crc and not self._lacks_checksums:
+            raise CorruptError(
+                "an entry does not match its checksum (bad CRC-32)",
+                where=shown(member.name),
+                hint="the file was damaged after it was written; download it again",
+            )
+        return data
+
+    @cached_property
+    def _lacks_checksums(self) -> bool:
+        """Whether the writer wrote none: torch can be told to, and then puts zero everywhere."""
+        return not any(member.crc for member in self.members.values())
+
+    def _find_directory(self) -> tuple[int, int, int]:
+        """Where the directory begins, its length, and its number of entries."""
+        source = self.source
+        tail_at = max(source.size - _TAIL, 0)
+        tail = source.read(tail_at, source.size - tail_at)
+        ends = [at for at in _places(tail, b"PK\5\6") if _is_end(tail, at)]
+        if not ends:
+            raise TruncatedError(
+                "the zip archive is cut: its directory is missing (failed finding central directory)",
+                where=shown(source.name),
+                found=f"{source.size:,} bytes",
+                hint="download it again",
+            )
+        if len(ends) > 1:
+            raise AmbiguousError("the zip archive has two end records; readers disagree which counts")
+        _, disk, first_disk, here, count, length, at, _ = _END.unpack_from(tail, ends[0])
+        end_at = tail_at + ends[0]
+        if 0xFFFF in (count, here) or 0xFFFFFFFF in (length, at) or tail[ends[0] - 20 : ends[0] - 16] == b"PK\6\7":
+            count, length, at, end_at = self._find_directory64(end_at, (count, length, at))
+        elif disk or first_disk or here != count:
+            raise CorruptError("the zip archive is one part of several")
+        if at + length != end_at:
+            raise AmbiguousError(
+                "the zip archive's directory is not where it says; readers disagree where it is",
+                found=f"{at + length:,} for {end_at:,}",
+            )
+        return at, length, count
+
+    def _find_directory64(self, end_at: int, short: tuple[int, int, int]) -> tuple[int, int, int, int]:
+        """The same from the zip64 records, and where they begin."""
+        locator_at = end_at - _LOCATOR64.size
+        if locator_at < 0:
+            raise CorruptError("the zip64 locator is missing")
+        signature, _, at64, disks = _LOCATOR64.unpack(self.source.read(locator_at, _LOCATOR64.size))
+        if signature != b"PK\6\7" or disks > 1 or at64 + _END64.size > locator_at:
+            raise CorruptError("the zip64 locator is broken")
+        record = _END64.unpack(self.source.read(at64, _END64.size))
+        signature, rest, _, _, disk, first_disk, here, count, length, at = record
+        if signature != b"PK\6\6" or at64 + 12 + rest != locator_at or disk or first_disk or here != count:
+            raise CorruptError("the zip64 end record is broken")
+        for value, old, unset in zip((count, length, at), short, (0xFFFF, 0xFFFFFFFF, 0xFFFFFFFF), strict=True):
+            if old not in (unset, value):
+                raise AmbiguousError("the zip archive's two end records disagree")
+        return count, length, at, at64
+
+    def _read_entries(self, directory: bytes, directory_at: int, count: int) -> dict[str, Member]:
+        raw: list[_Raw] = []
+        at, last = 0, len(directory) - _ENTRY.size
+        unpack = _ENTRY.unpack_from
+        for _ in range(count):
+            if at > last:
+                raise CorruptError("the zip directory has fewer entries than it says")
+            (signature, _, _, flags, method, _, _, crc, packed, size, name_length, extra_length,
+             comment_length, disk, _, _, offset) = unpack(directory, at)  # fmt: skip
+            if signature != b"PK\1\2" or disk not in (0, 0xFFFF):
+                raise CorruptError("the zip directory is broken", where=f"entry {len(raw):,}")
+            begin = at + _ENTRY.size
+            name = directory[begin : begin + name_length]
+            at = begin + name_length + extra_length + comment_length
+            if at > len(directory):
+                raise CorruptError("the zip directory is cut")
+            if size == 0xFFFFFFFF or packed == 0xFFFFFFFF or offset == 0xFFFFFFFF:
+                extra = directory[begin + name_length : begin + name_length + extra_length]
+                size, packed, offset = _widened(extra, size, packed, offset)
+            if flags & _ENCRYPTED:
+                raise CorruptError("an entry is encrypted", where=shown(name))
+            if (method or size != packed) and method != _DEFLATED:
+                raise CorruptError("an entry is packed in a way that torch never uses", where=shown(name))
+            raw.append((offset, name, size, packed, method, crc))
+        if at != len(directory):
+            raise AmbiguousError("the zip directory holds more than its entries")
+        return _without_overlap(raw, directory_at)
+
+    def _data_start(self, member: Member) -> int:
+        """The first byte of a member's data, after a local header that says what the directory says."""
+        need = _LOCAL.size + len(member.raw_name)
+        at, window = self._window_over(member, need)
+        (signature, _, flags, method, _, _, _, packed, size, name_length, extra_length) = _LOCAL.unpack_from(window, at)
+        if signature != b"PK\3\4" or flags & _ENCRYPTED or method != member.method:
+            raise CorruptError("an entry's own header is broken", where=shown(member.name))
+        if name_length != len(member.raw_name) or window[at + _LOCAL.size : at + need] != member.raw_name:
+            raise AmbiguousError(
+                "an entry has one name in the directory and another in its own header; readers disagree",
+                where=shown(member.name),
+            )
+        # A writer that streams leaves zeros, or ff for zip64, and says the sizes after the data.
+        if not flags & 0x8 and (size not in (member.size, 0xFFFFFFFF) or packed not in (member.packed, 0xFFFFFFFF)):
+            raise AmbiguousError("an entry's two headers disagree about its size", where=shown(member.name))
+        start = member.offset + need + extra_length
+        if start + member.packed > member.limit:
+            raise CorruptError("an entry reaches into the next", where=shown(member.name))
+        return start
+
+    def _window_over(self, member: Member, need: int) -> tuple[int, bytes]:
+        """Bytes that hold the first `need` of a local header, and where it begins in them.
+
+        The window that was read last, if it is there: headers of small members lie close together.
+        """
+        begin, window = self._window
+        at = member.offset - begin
+        if 0 <= at <= len(window) - need:
+            return at, window
+        wanted = _WINDOW if member.packed < _CLOSE else need
+        window = self.source.read(member.offset, min(wanted, self.source.size - member.offset))
+        if len(window) < need:
+            raise TruncatedError("the file ends inside an entry's header", where=shown(member.name))
+        self._window = (member.offset, window)
+        return 0, window
+
+
+def _places(data: bytes, signature: bytes) -> list[int]:
+    found: list[int] = []
+    at = data.find(signature)
+    while at >= 0:
+        found.append(at)
+        at = data.find(signature, at + 1)
+    return found
+
+
+def _is_end(tail: bytes, at: int) -> bool:
+    """Whether an end record begins at `at`: its comment must end where the file does."""
+    return at + _END.size <= len(tail) and at + _END.size + _END.unpack_from(tail, at)[-1] == len(tail)
+
+
+def _widened(extra: bytes, size: int, packed: int, offset: int) -> tuple[int, int, int]:
+    """The 8-byte values of the zip64 extra field, for those of the three that are ff ff ff ff."""
+    at = 0
+    while at + 4 <= len(extra):
+        kind, length = struct.unpack_from("<HH", extra, at)
+        if kind == 1 and at + 4 + length <= len(extra):
+            wide = iter(struct.unpack_from(f"<{length // 8}Q", extra, at + 4))
+            values = tuple(
+                next(wide, -1) if value == 0xFFFFFFFF else value for value in (size, packed, offset)
+            )
+            if -1 not in values:
+                return values[0], values[1], values[2]
+        at += 4 + length
+    raise CorruptError("an entry's zip64 sizes are missing")
+
+
+_Raw = tuple[int, bytes, int, int, int, int]
+"""Offset, name, size, packed size, method, checksum."""
+
+
+def _without_overlap(raw: list[_Raw], directory_at: int) -> dict[str, Member]:
+    """The members by name; each must lie before the next, and no two may have the same name."""
+    raw.sort()
+    if raw and raw[0][0] != 0:
+        raise AmbiguousError("there are bytes before the zip archive; another reader may read those")
+    limits = [entry[0] for entry in raw[1:]] + [directory_at]
+    members = {
+        text: Member(text, offset, limit, size, packed, method, crc, name)
+        for (offset, name, size, packed, method, crc), limit in zip(raw, limits, strict=True)
+        if offset + _LOCAL.size + len(name) + packed <= limit
+        for text in (_text(name),)
+    }
+    if len(members) != len(raw):
+        raise _lost(raw, limits)
+    return members
+
+
+def _text(name: bytes) -> str:
+    try:
+        return name.decode("utf-8")
+    except UnicodeDecodeError:
+        return name.decode("cp437")
+
+
+def _lost(raw: list[_Raw], limits: list[int]) -> CorruptError | AmbiguousError:
+    """Why there are fewer members than entries."""
+    for (offset, name, _, packed, _, _), limit in zip(raw, limits, strict=True):
+        if offset + _LOCAL.size + len(name) + packed > limit:
+            return CorruptError("entries of the zip archive overlap", where=shown(_text(name)))
+    twice = Counter(_text(entry[1]) for entry in raw).most_common(1)[0][0]
+    return AmbiguousError(
+        "two entries of the zip archive have the same name; readers disagree which counts", where=shown(twice)
+    )
+
+
+def _inflated(packed: bytes, member: Member) -> bytes:
+    """A deflated member: never more than it says it has."""
+    inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+    try:
+        data = inflater.decompress(packed, member.size + 1)
+    except zlib.error as error:
+        raise CorruptError("an entry cannot be inflated", where=shown(member.name)) from error
+    return data

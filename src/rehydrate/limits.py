@@ -1,0 +1,40 @@
+"""Limits: how much a file may ask for before it is refused. Plain numbers, each with its reason."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["Limits"]
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds on what one file may make us do; each is far above what any honest file needs.
+
+    >>> Limits().dimensions
+    64
+    """
+
+    operations: int = 50_000_000
+    """Pickle opcodes: a state dict takes thirty a tensor, so this is more than a million tensors."""
+    pickle_bytes: int = 512 << 20
+    """Bytes of one pickle inside a container; torch's hold names and shapes only. Plain pickles hold their data and
+    are bounded by the file itself."""
+    integer_bytes: int = 1 << 20
+    """Bytes of one binary integer: arithmetic on a longer one takes seconds."""
+    integer_digits: int = 4300
+    """Digits of one decimal integer: converting is quadratic; Python's own bound."""
+    name_length: int = 1024
+    """Characters of a module's or a class's name."""
+    globals: int = 100_000
+    """Distinct names of classes and functions."""
+    key_nodes: int = 4096
+    """Values inside one dictionary key: hashing a tuple of tuples doubles with each level."""
+    key_depth: int = 16
+    """Levels inside one dictionary key: Python's hash recurses in C and would end the process."""
+    key_collisions: int = 64
+    """Keys of one dictionary with the same hash: each costs a comparison with all before it."""
+    members: int = 1_000_000
+    """Entries of an archive."""
+    dimensions: int = 64
+    """Dimensions of a tensor; numpy's own bound."""

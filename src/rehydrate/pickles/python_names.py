@@ -1,0 +1,162 @@
+"""Names of Python's own that stand for plain data, and what their calls give.
+
+Each constructor is a pure function of ours over the arguments that the real one is pickled with. It never calls what
+a file names, checks the types it is given, and answers `UNFIT` for anything else: the call then stays a record.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, OrderedDict, defaultdict, deque
+from collections.abc import Mapping
+
+from rehydrate.checkpoint.record import Record
+from rehydrate.pickles.machine import UNFIT, Constructor, Name
+
+__all__ = ["CONSTRUCTORS"]
+
+_PLAIN_KEYS = (str, int, float, bool, bytes, type(None))
+
+_FACTORIES: Mapping[str, type] = {"list": list, "dict": dict, "set": set, "int": int, "float": float, "str": str}
+"""What a defaultdict may make by itself: builtin types whose values are empty."""
+
+
+def _ordered_dict(args: tuple[object, ...]) -> object:
+    made: OrderedDict[object, object] = OrderedDict()
+    if not args:
+        return made
+    pairs = args[0]
+    if len(args) > 1 or type(pairs) is not list:
+        return UNFIT
+    for pair in pairs:  # Python 2 and protocols 0 and 1 give the pairs as lists
+        if not isinstance(pair, (list, tuple)) or len(pair) != 2 or not isinstance(pair[0], _PLAIN_KEYS):
+            return UNFIT
+        made[pair[0]] = pair[1]
+    return made
+
+
+def _default_dict(args: tuple[object, ...]) -> object:
+    if not args or args == (None,):
+        return defaultdict(None)
+    factory = args[0]
+    if len(args) == 1 and isinstance(factory, Record) and factory.args is None:
+        known = _FACTORIES.get(factory.name) if factory.module in ("builtins", "__builtin__") else None
+        if known is not None:
+            return defaultdict(known)
+    return UNFIT
+
+
+def _counter(args: tuple[object, ...]) -> object:
+    if not args:
+        return Counter()
+    if len(args) == 1 and type(args[0]) is dict:
+        counts: Counter[object] = Counter()
+        dict.update(counts, args[0])  # the counts as they are, not added up
+        return counts
+    return UNFIT
+
+
+def _deque(args: tuple[object, ...]) -> object:
+    if not args:
+        return deque()
+    items = args[0]
+    longest = args[1] if len(args) > 1 else None
+    if len(args) > 2 or not isinstance(items, (list, tuple)):
+        return UNFIT
+    if longest is None or (type(longest) is int and 0 <= longest < 1 << 31):
+        return deque(items, longest)
+    return UNFIT
+
+
+def _set(args: tuple[object, ...]) -> object:
+    items = _plain_items(args)
+    return UNFIT if items is None else set(items)
+
+
+def _frozenset(args: tuple[object, ...]) -> object:
+    items = _plain_items(args)
+    return UNFIT if items is None else frozenset(items)
+
+
+def _plain_items(args: tuple[object, ...]) -> list[object] | tuple[object, ...] | None:
+    """Protocols 0 to 3 write a set as a call with a list; only keys that hash at once are taken."""
+    if not args:
+        return ()
+    if len(args) == 1 and isinstance(args[0], (list, tuple)):
+        items = args[0]
+        if all(_hashes_at_once(item) for item in items):
+            return items
+    return None
+
+
+def _hashes_at_once(item: object) -> bool:
+    if type(item) is tuple:
+        return len(item) <= 16 and all(isinstance(inner, _PLAIN_KEYS) for inner in item)
+    return isinstance(item, (*_PLAIN_KEYS, complex, Record))
+
+
+def _complex(args: tuple[object, ...]) -> object:
+    if len(args) == 2 and all(type(part) in (float, int) for part in args):
+        return complex(args[0], args[1])  # type: ignore[call-overload]
+    return UNFIT
+
+
+def _bytearray(args: tuple[object, ...]) -> object:
+    if not args:
+        return bytearray()
+    if len(args) == 1 and type(args[0]) is bytes:
+        return bytearray(args[0])
+    if len(args) == 2 and type(args[0]) is str and args[1] == "latin-1":  # protocols 0 to 2
+        try:
+            return bytearray(args[0].encode("latin-1"))
+        except UnicodeEncodeError:
+            return UNFIT
+    return UNFIT  # above all a number: `bytearray(2 << 30)` is a way to ask for memory
+
+
+def _bytes(args: tuple[object, ...]) -> object:
+    return b"" if not args else UNFIT
+
+
+def _encode(args: tuple[object, ...]) -> object:
+    """`_codecs.encode(text, "latin1")`: how protocols 0 to 2 write bytes."""
+    if len(args) == 2 and type(args[0]) is str and args[1] in ("latin1", "latin-1"):
+        try:
+            return args[0].encode("latin-1")
+        except UnicodeEncodeError:
+            return UNFIT
+    return UNFIT
+
+
+def _slice(args: tuple[object, ...]) -> object:
+    if 1 <= len(args) <= 3 and all(part is None or type(part) is int for part in args):
+        return slice(*args)
+    return UNFIT
+
+
+def _range(args: tuple[object, ...]) -> object:
+    if 1 <= len(args) <= 3 and all(type(part) is int for part in args) and args[2:] != (0,):
+        return range(*args)  # type: ignore[arg-type]
+    return UNFIT
+
+
+_BUILTINS: Mapping[str, Constructor] = {
+    "set": _set,
+    "frozenset": _frozenset,
+    "complex": _complex,
+    "bytearray": _bytearray,
+    "bytes": _bytes,
+    "slice": _slice,
+    "range": _range,
+    "xrange": _range,
+}
+
+CONSTRUCTORS: Mapping[Name, Constructor] = {
+    ("collections", "OrderedDict"): _ordered_dict,
+    ("collections", "defaultdict"): _default_dict,
+    ("collections", "Counter"): _counter,
+    ("collections", "deque"): _deque,
+    ("_codecs", "encode"): _encode,
+    **{("builtins", name): constructor for name, constructor in _BUILTINS.items()},
+    **{("__builtin__", name): constructor for name, constructor in _BUILTINS.items()},
+}
+"""(module, name) → the function that makes the plain value."""

@@ -1,0 +1,178 @@
+"""Names of torch's that stand for tensors and dtypes, and what their calls give: references, never tensors.
+
+The rebuild functions are those of `torch/_utils.py`; their arguments have been the same since 0.4, with more appended.
+Everything that a window claims is checked against its storage here, once: a reference that exists can be read. This
+file does not import torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from rehydrate.checkpoint.record import Record, brief
+from rehydrate.checkpoint.tensor import NO_TRAITS, Piece, Storage, TensorRef, Window
+from rehydrate.dtypes import BY_NAME, BY_STORAGE, DType
+from rehydrate.errors import CorruptError
+from rehydrate.limits import Limits
+from rehydrate.pickles.machine import UNFIT, Constructor, Name, Stateful
+from rehydrate.text import dimensions, shown
+
+__all__ = [
+    "CONSTANTS", "CONSTRUCTORS", "REBUILD", "REQUIRES_GRAD", "nowhere", "storage_dtype", "tensor_on", "window_of",
+]  # fmt: skip
+
+REBUILD: Name = ("torch._utils", "_rebuild_tensor_v2")
+"""What every tensor of a state dict is rebuilt by."""
+
+REQUIRES_GRAD = frozenset({"requires_grad"})
+PARAMETER = frozenset({"parameter"})
+
+CONSTANTS: Mapping[Name, object] = {("torch", name): dtype for name, dtype in BY_NAME.items()} | {
+    ("torch", alias): BY_NAME[name]
+    for alias, name in {
+        "float": "float32", "double": "float64", "half": "float16", "int": "int32", "long": "int64",
+        "short": "int16", "cfloat": "complex64", "cdouble": "complex128",
+    }.items()
+}  # fmt: skip
+"""(module, name) → the value that the name itself is."""
+
+
+def storage_dtype(kind: object) -> DType | None:
+    """The element type that a storage class stands for; None for untyped bytes; `KeyError` for any other name."""
+    if not isinstance(kind, Record) or kind.args is not None:
+        raise KeyError(brief(kind))
+    if kind.module in ("torch", "torch.cuda") and kind.name.endswith("Storage"):
+        stem = kind.name.removesuffix("Storage")
+        return None if stem == "Untyped" else BY_STORAGE[stem]
+    if kind.module == "torch.storage" and kind.name == "UntypedStorage":
+        return None
+    raise KeyError(brief(kind))
+
+
+def tensor_on(storage: Storage, window: Window, reach: int) -> TensorRef:
+    """A reference whose every element lies inside its storage, or `CorruptError`; `reach` is the window's."""
+    if reach > storage.nbytes:
+        raise CorruptError(
+            "a tensor reaches beyond its storage (out of bounds)",
+            where=f"{window.dtype} {dimensions(window.shape)}, strides {dimensions(window.strides)}, "
+            f"offset {window.offset:,}",
+            found=f"storage {shown(storage.key)} of {storage.nbytes:,} bytes",
+        )
+    return TensorRef("", window, storage)
+
+
+def window_of(
+    dtype: DType, size: object, stride: object, offset: object, traits: frozenset[str] = NO_TRAITS
+) -> Window:
+    """A window from a rebuild function's arguments, whatever they are, or `CorruptError`."""
+    shape, strides = _numbers(size, "shape"), _numbers(stride, "stride")
+    if len(shape) != len(strides):
+        raise CorruptError("a tensor's shape and strides are of different length", found=f"{shape}, {strides}")
+    if type(offset) is not int or offset < 0:
+        raise CorruptError("a tensor's offset is not a whole number", found=brief(offset))
+    return Window(dtype, shape, strides, offset, traits)
+
+
+def _numbers(value: object, what: str) -> tuple[int, ...]:
+    """A shape or strides: a tuple of whole numbers, none negative."""
+    if isinstance(value, Record) and value.path == "torch.Size" and value.args:
+        value = value.args[0]
+    if not isinstance(value, (tuple, list)) or not all(type(number) is int and number >= 0 for number in value):
+        raise CorruptError(f"a tensor's {what} is not made of whole numbers", found=brief(value))
+    if len(value) > Limits().dimensions:
+        raise CorruptError(f"a tensor has {len(value):,} dimensions")
+    return tuple(value)
+
+
+def nowhere(entry: object) -> tuple[Piece, ...]:
+    """The pieces of a storage that was saved without its data."""
+    return ()
+
+
+def _traits(requires_grad: object, metadata: object) -> frozenset[str]:
+    traits = REQUIRES_GRAD if requires_grad is True else NO_TRAITS
+    if isinstance(metadata, dict):
+        traits |= {name for name in ("conj", "neg") if metadata.get(name) is True}
+    return traits
+
+
+def _tensor(args: tuple[object, ...]) -> object:
+    """`_rebuild_tensor(storage, offset, size, stride)`, and v2 with `requires_grad, hooks, metadata` after it."""
+    if not 4 <= len(args) <= 7 or not isinstance(args[0], Storage):
+        return UNFIT
+    storage, offset, size, stride, requires_grad, _hooks, metadata = (*args, None, None, None)[:7]
+    if storage.dtype is None:
+        return UNFIT
+    window = window_of(storage.dtype, size, stride, offset, _traits(requires_grad, metadata))
+    return tensor_on(storage, window, window.reach)
+
+
+def _tensor_of_dtype(args: tuple[object, ...]) -> object:
+    """`_rebuild_tensor_v3(storage, offset, size, stride, requires_grad, hooks, dtype, metadata)`."""
+    if not 7 <= len(args) <= 8 or not isinstance(args[0], Storage) or not isinstance(args[6], DType):
+        return UNFIT
+    storage, offset, size, stride, requires_grad, _hooks, dtype, metadata = (*args, None)[:8]
+    window = window_of(dtype, size, stride, offset, _traits(requires_grad, metadata))
+    return tensor_on(storage, window, window.reach)
+
+
+def _parameter(args: tuple[object, ...]) -> object:
+    """`_rebuild_parameter(data, requires_grad, hooks)`, and with the attributes it had, `…_with_state`."""
+    if len(args) < 2 or not isinstance(args[0], TensorRef):
+        return UNFIT
+    ref = args[0]
+    traits = ref.traits - REQUIRES_GRAD | PARAMETER | (REQUIRES_GRAD if args[1] is True else NO_TRAITS)
+    parameter = TensorRef("", replace(ref.window, traits=traits), ref.storage)
+    return Stateful(parameter, args[3]) if len(args) > 3 else parameter
+
+
+def _without_storage(args: tuple[object, ...]) -> object:
+    """`_rebuild_meta_tensor_no_storage(dtype, size, stride, requires_grad)`: a shape and nothing else."""
+    if len(args) != 4 or not isinstance(args[0], DType):
+        return UNFIT
+    window = window_of(args[0], args[1], args[2], 0, _traits(args[3], None))
+    return TensorRef("", window, Storage("", args[0], 0, "meta", nowhere))
+
+
+def _quantized(args: tuple[object, ...]) -> object:
+    """`_rebuild_qtensor(storage, offset, size, stride, quantizer, requires_grad, hooks)`.
+
+    The integers become a reference; what they stand for stays beside it in a record.
+    """
+    if len(args) < 6 or not isinstance(args[0], Storage) or args[0].dtype is None:
+        return UNFIT
+    window = window_of(args[0].dtype, args[2], args[3], args[1])
+    integers = tensor_on(args[0], window, window.reach)
+    return Record("torch._utils", "_rebuild_qtensor", (integers, args[4], args[5]))
+
+
+def _of_type(args: tuple[object, ...]) -> object:
+    """`_rebuild_from_type_v2(function, type, args, state)`: a tensor with attributes, or of a subclass.
+
+    What it names is looked up among the functions above and never called; a subclass gives its plain tensor.
+    """
+    if len(args) != 4 or not isinstance(args[0], Record) or not isinstance(args[2], tuple):
+        return UNFIT
+    rebuild = _REBUILDERS.get(args[0].name) if args[0].module == "torch._utils" else None
+    if rebuild is None or args[0].args is not None:
+        return UNFIT
+    value = rebuild(args[2])
+    return Stateful(value, args[3]) if isinstance(value, TensorRef) else UNFIT
+
+
+_REBUILDERS: Mapping[str, Constructor] = {
+    "_rebuild_tensor": _tensor,
+    "_rebuild_tensor_v2": _tensor,
+    "_rebuild_tensor_v3": _tensor_of_dtype,
+    "_rebuild_parameter": _parameter,
+    "_rebuild_parameter_with_state": _parameter,
+    "_rebuild_meta_tensor_no_storage": _without_storage,
+    "_rebuild_qtensor": _quantized,
+}
+
+CONSTRUCTORS: Mapping[Name, Constructor] = {
+    **{("torch._utils", name): rebuild for name, rebuild in _REBUILDERS.items()},
+    ("torch._tensor", "_rebuild_from_type_v2"): _of_type,
+}
+"""(module, name) → the function that makes the reference."""

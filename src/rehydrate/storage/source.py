@@ -1,0 +1,225 @@
+"""Sources: bytes readable at any offset, by many threads at once.
+
+A source never interprets what it reads and never writes. It hands out exactly what was asked for or raises
+`TruncatedError`; it never returns fewer bytes than were asked. Files are read with `pread`, not mapped: a file that
+shrinks while it is read is then an error and not a signal that kills the process.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import threading
+import weakref
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from io import SEEK_END
+from typing import BinaryIO, Protocol, cast
+
+from rehydrate.errors import ClosedError, MissingFileError, NotACheckpointError, TruncatedError
+from rehydrate.text import shown, size
+
+__all__ = ["FileSource", "MemorySource", "Source", "StreamSource", "Where", "open_source"]
+
+Where = str | bytes | bytearray | memoryview | os.PathLike[str] | BinaryIO
+"""What can be opened: a path, the bytes themselves, or a seekable binary file."""
+
+CHUNK = 8 << 20
+"""Bytes of one read. Larger reads gain nothing, and chunks are what the threads share out."""
+THREADS = 4
+"""Readers at once. Two already reach the memory's speed when warm; four keep a cold disk's queue filled."""
+
+
+class Source(Protocol):
+    """Bytes that can be read at any offset, by many threads at once."""
+
+    @property
+    def name(self) -> str:
+        """What people call it: the path as it was given, or `<bytes>`."""
+
+    @property
+    def size(self) -> int:
+        """How many bytes there are."""
+
+    def read(self, start: int, length: int) -> bytes:
+        """Exactly `length` bytes from `start`, or `TruncatedError`."""
+
+    def fill(self, jobs: Sequence[tuple[int, memoryview]]) -> None:
+        """Read into memory that the caller owns: for each job, from that offset, as many bytes as the view has."""
+
+    def close(self) -> None:
+        """Give the file back. Reading afterwards raises `ClosedError`."""
+
+
+class MemorySource:
+    """Bytes that are already in memory.
+
+    >>> MemorySource(b"hello").read(1, 3)
+    b'ell'
+    """
+
+    def __init__(self, data: bytes | bytearray | memoryview, name: str = "<bytes>") -> None:
+        self.name = name
+        # A copy of anything that could still be changed: what was checked must be what is used.
+        self._data = data if isinstance(data, bytes) else bytes(data)
+        self.size = len(self._data)
+
+    def read(self, start: int, length: int) -> bytes:
+        """Exactly `length` bytes from `start`."""
+        _check_range(self, start, length)
+        return self._data[start : start + length]
+
+    def fill(self, jobs: Sequence[tuple[int, memoryview]]) -> None:
+        """Copy into the views of the jobs."""
+        whole = memoryview(self._data)
+        for start, view in jobs:
+            _check_range(self, start, len(view))
+            view[:] = whole[start : start + len(view)]
+
+    def close(self) -> None:
+        """Nothing to give back: the bytes are somebody's."""
+
+
+class FileSource:
+    """A regular file, read with `pread`; many threads may read at once."""
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.name = os.fspath(path)
+        self._descriptor = _open_file(self.name)
+        self._closer = weakref.finalize(self, os.close, self._descriptor)
+        self.size = os.fstat(self._descriptor).st_size
+
+    def read(self, start: int, length: int) -> bytes:
+        """Exactly `length` bytes from `start`."""
+        _check_range(self, start, length)
+        self._check_open()
+        data = os.pread(self._descriptor, length, start)
+        if len(data) == length:
+            return data
+        buffer = bytearray(length)  # a very long read may be cut by the kernel, and a file may shrink
+        buffer[: len(data)] = data
+        self._pread_into(start + len(data), memoryview(buffer)[len(data) :])
+        return bytes(buffer)
+
+    def fill(self, jobs: Sequence[tuple[int, memoryview]]) -> None:
+        """Read into the views of the jobs, in chunks that threads share out."""
+        self._check_open()
+        chunks: list[tuple[int, memoryview]] = []
+        for start, view in jobs:
+            flat = view.cast("B")
+            _check_range(self, start, len(flat))
+            chunks.extend(
+                (start + at, flat[at : at + CHUNK]) for at in range(0, len(flat), CHUNK)
+            )
+        if len(chunks) == 1:
+            self._pread_into(*chunks[0])
+            return
+        with ThreadPoolExecutor(min(THREADS, os.cpu_count() or 1)) as pool:
+            for _ in pool.map(lambda chunk: self._pread_into(*chunk), chunks):
+                pass
+
+    def close(self) -> None:
+        """Close the file; a second call does nothing."""
+        self._closer()
+
+    def _check_open(self) -> None:
+        if not self._closer.alive:
+            raise ClosedError(
+                "this checkpoint has been closed",
+                where=shown(self.name),
+                hint="read tensors inside the `with rh.open(...)` block, or open it again",
+            )
+
+    def _pread_into(self, start: int, view: memoryview) -> None:
+        while view:
+            count = os.preadv(self._descriptor, [view], start)
+            if count == 0:
+                raise TruncatedError(
+                    "the file became shorter while it was being read",
+                    where=f"{shown(self.name)}, byte {start:,}",
+                    found=f"{size(os.fstat(self._descriptor).st_size)}; it had {size(self.size)}",
+                    hint="open it again once whoever writes it has finished",
+                )
+            view = view[count:]
+            start += count
+
+
+class StreamSource:
+    """A seekable binary file object, read under a lock from its very beginning."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        self._lock = threading.Lock()
+        self.name = str(getattr(stream, "name", "<file>"))
+        self.size = stream.seek(0, SEEK_END)
+
+    def read(self, start: int, length: int) -> bytes:
+        """Exactly `length` bytes from `start`."""
+        _check_range(self, start, length)
+        pieces: list[bytes] = []
+        with self._lock:
+            self._stream.seek(start)
+            while length:
+                piece = self._stream.read(length)
+                if not piece:
+                    raise TruncatedError("the stream ended early", where=shown(self.name))
+                pieces.append(piece)
+                length -= len(piece)
+        return b"".join(pieces)
+
+    def fill(self, jobs: Sequence[tuple[int, memoryview]]) -> None:
+        """Read into the views of the jobs, one after the other."""
+        for start, view in jobs:
+            for at in range(0, len(view), CHUNK):
+                part = view[at : at + CHUNK]
+                part[:] = self.read(start + at, len(part))
+
+    def close(self) -> None:
+        """The stream is the caller's, who closes it."""
+
+
+def open_source(where: Where) -> Source:
+    """The source behind whatever a caller calls a file.
+
+    Raises `MissingFileError` when there is none, `NotACheckpointError` for a folder or a device, `TypeError` for
+    something that is no file at all.
+    """
+    if isinstance(where, (bytes, bytearray, memoryview)):
+        return MemorySource(where)
+    if isinstance(where, (str, os.PathLike)):
+        return FileSource(where)
+    if hasattr(where, "read") and hasattr(where, "seek"):
+        return StreamSource(cast("BinaryIO", where))
+    raise TypeError(
+        f"expected a path, bytes or a seekable binary file, got {type(where).__name__}"
+    )
+
+
+def _open_file(path: str) -> int:
+    try:
+        # O_NONBLOCK: opening a named pipe that nobody writes to must not wait for ever.
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise MissingFileError("there is no such file", where=shown(path)) from error
+    except OSError as error:
+        raise NotACheckpointError(
+            f"cannot be opened: {error.strerror}", where=shown(path)
+        ) from error
+    except ValueError as error:  # a NUL byte in the name
+        raise MissingFileError("no file can have this name", where=shown(path)) from error
+    kind = os.fstat(descriptor).st_mode
+    if stat.S_ISREG(kind):
+        return descriptor
+    os.close(descriptor)
+    what = "a folder" if stat.S_ISDIR(kind) else "not a regular file"
+    raise NotACheckpointError(f"this is {what}, not a checkpoint file", where=shown(path))
+
+
+def _check_range(source: Source, start: int, length: int) -> None:
+    if start < 0 or length < 0 or start + length > source.size:
+        raise TruncatedError(
+            f"the file ends early: bytes {start:,} to {start + length:,} were wanted",
+            where=shown(source.name),
+            found=size(source.size),
+            hint="download it again",
+        )
