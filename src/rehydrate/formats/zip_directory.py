@@ -37,9 +37,10 @@ _LOCAL = struct.Struct("<4s5H3L2H")
 _TAIL = _END.size + 0xFFFF
 _ENCRYPTED = 0x1 | 0x40 | 0x2000
 _STORED, _DEFLATED = 0, 8
-_WINDOW = 1 << 20
-"""Bytes read at once when local headers lie close together, as those of small tensors do."""
-_CLOSE = 64 << 10
+_WINDOW = 64 << 10
+"""Bytes read at once when local headers lie close together, as those of small tensors do; no more than a cache holds."""
+_CLOSE = 8 << 10
+"""Bytes of a member up to which its neighbour's header is close."""
 
 
 class Member(NamedTuple):

@@ -52,13 +52,8 @@ def _put(slot: int) -> bytes:
     return b"q" + bytes((slot,)) if slot < 256 else b"r" + slot.to_bytes(4, "little")
 
 
-def _puts_from(top: int) -> bytes:
+def _short_puts(top: int) -> bytes:
     """The puts of a run whose first slot is `top`, with the R, t and R before the last three."""
-    if top >= 256:
-        return _LONG_PUTS.pack(
-            b"r", top, b"r", top + 1, b"r", top + 2, b"r", top + 3,
-            b"R", b"r", top + 4, b"t", b"r", top + 5, b"R", b"r", top + 6,
-        )  # fmt: skip
     one, two, three, four, five, six, seven = map(_put, range(top, top + _SLOTS))
     return one + two + three + four + b"R" + five + b"t" + six + b"R" + seven
 
@@ -129,10 +124,15 @@ def _take_runs(machine: Machine) -> bool:
     opener = _get_before(machine)
     at, top, taken = machine.at - len(opener), machine.top, False
     # One loop over local names, and no calls that can be spared: this is where a file of many tensors is opened.
-    while run := _RUN.match(data, at):
+    match, pack = _RUN.match, _LONG_PUTS.pack
+    while run := match(data, at):
         (classes, length, key, put_key, place, put_id, extents, put_size, steps, put_stride, flags,
          tail) = run.groups()  # fmt: skip
-        if put_key + put_id + put_size + put_stride + tail != _puts_from(top) or length[0] != len(key):
+        puts = _short_puts(top) if top < 256 else pack(
+            b"r", top, b"r", top + 1, b"r", top + 2, b"r", top + 3,
+            b"R", b"r", top + 4, b"t", b"r", top + 5, b"R", b"r", top + 6,
+        )  # fmt: skip
+        if put_key + put_id + put_size + put_stride + tail != puts or length[0] != len(key):
             break
         fixed = (classes, place, extents, steps, flags)
         if fixed not in plans:
