@@ -64,7 +64,7 @@ def find_weights(tree: object, attributes: Mapping[int, object], which: str | No
     `which` names a part of the tree when there are several models. Raises `AmbiguousError` listing the parts when it
     is None and there are, `NoSuchTensorError` when there is no such part or no tensor at all.
     """
-    candidates = list(_candidates(tree))
+    candidates = _candidates(tree)
     if which is None:
         if len(candidates) > 1:
             raise AmbiguousError(
@@ -80,10 +80,15 @@ def find_weights(tree: object, attributes: Mapping[int, object], which: str | No
     return _unwrapped(path, part, attributes)
 
 
-def _candidates(tree: object) -> Iterator[tuple[Path, object]]:
-    """The topmost parts that are a model's tensors, in the file's order."""
-    if isinstance(tree, TensorRef):
-        return
+def _candidates(tree: object) -> list[tuple[Path, object]]:
+    """The topmost parts that are a model's tensors, in the file's order.
+
+    First those that are mostly tensors; only where there are none, those that hold any.
+    """
+    return list(_models_in(tree, mostly=True)) or list(_models_in(tree, mostly=False))
+
+
+def _models_in(tree: object, *, mostly: bool) -> Iterator[tuple[Path, object]]:
     level: list[tuple[Path, object]] = [((), tree)]
     seen: set[int] = set()
     for _ in range(DEEPEST):
@@ -92,22 +97,29 @@ def _candidates(tree: object) -> Iterator[tuple[Path, object]]:
             if id(part) in seen:
                 continue
             seen.add(id(part))
-            if _is_model(part):
+            if _is_model(part, mostly=mostly):
                 yield path, part
             elif isinstance(part, (dict, list, tuple)) and not _is_optimizer(part):
                 below.extend(((*path, key), child) for key, child in children(part))
         level = below
 
 
-def _is_model(part: object) -> bool:
-    """A state dict (names that lead to tensors, most of them) or a pickled module that has tensors."""
+def _is_model(part: object, *, mostly: bool) -> bool:
+    """A state dict (names that lead to tensors, and to nothing that is a model itself) or a pickled module."""
     if is_module(part):
         return next(tensors_under(part), None) is not None
-    if not isinstance(part, dict) or not part:
+    if not isinstance(part, dict) or not all(isinstance(key, str) for key in part):
         return False
     tensors = sum(isinstance(value, TensorRef) for value in part.values())
-    named = all(isinstance(key, str) for key in part)
-    return named and tensors > 0 and 2 * tensors >= len(part)
+    if not tensors or (mostly and 2 * tensors < len(part)):
+        return False
+    return not any(_is_model_inside(value) for value in part.values() if not isinstance(value, TensorRef))
+
+
+def _is_model_inside(value: object) -> bool:
+    if isinstance(value, dict):
+        return any(isinstance(inner, TensorRef) for inner in value.values()) or _is_optimizer(value)
+    return is_module(value)
 
 
 def _is_optimizer(part: object) -> bool:
@@ -119,7 +131,7 @@ def _chosen(tree: object, which: str, candidates: list[tuple[Path, object]]) -> 
         if spelled(path) == which:
             return path, part
     path, part = _descend(tree, which)
-    inside = list(_candidates(part))
+    inside = _candidates(part)
     if len(inside) == 1:
         return (*path, *inside[0][0]), inside[0][1]
     return path, part

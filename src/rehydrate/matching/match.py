@@ -1,0 +1,189 @@
+"""Match: which tensor of a checkpoint goes to which tensor of a model, and what does not fit.
+
+Pure: it looks at names, shapes and dtypes and moves nothing. A name that is missing on one side or has another shape
+makes the match false; nothing is ever forgiven in silence. Names that differ only by a wrapper on the model's side
+(`module.` of DataParallel) are paired, and the match says so.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from rehydrate.checkpoint.tensor import TensorRef
+from rehydrate.checkpoint.weights import WRAPPERS, Weights
+from rehydrate.errors import MismatchError
+from rehydrate.text import counted, dimensions, listed, nearest, shown
+
+__all__ = ["Match", "Mismatch", "Pair", "Target", "match_weights"]
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A tensor that a model has: what `state_dict()` calls it, its shape, and whether it is learned."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    is_parameter: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A tensor of the model and the one of the checkpoint that it gets."""
+
+    target: Target
+    source: TensorRef
+
+
+@dataclass(frozen=True, slots=True)
+class Mismatch:
+    """Two tensors of one name that do not have one shape."""
+
+    target: Target
+    source: TensorRef
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """What goes where. True when everything fits; prints itself; `raise_if_bad` for those who want an exception."""
+
+    model: str
+    """The class of the model."""
+    pairs: tuple[Pair, ...]
+    missing: tuple[Target, ...] = ()
+    """Tensors of the model that the checkpoint lacks."""
+    unexpected: tuple[TensorRef, ...] = ()
+    """Tensors of the checkpoint that the model lacks."""
+    mismatched: tuple[Mismatch, ...] = ()
+    told: tuple[str, ...] = field(default=())
+    """What was taken off or changed on the way, and what to know afterwards: sentences."""
+
+    def __bool__(self) -> bool:
+        return not (self.missing or self.unexpected or self.mismatched)
+
+    @property
+    def coverage(self) -> float:
+        """The part of the model's parameters, by elements, that the checkpoint fills; 1.0 for a model without any."""
+        filled = _elements(pair.target for pair in self.pairs)
+        every = filled + _elements(self.missing) + _elements(wrong.target for wrong in self.mismatched)
+        return filled / every if every else 1.0
+
+    def __str__(self) -> str:
+        tensors = len(self.pairs) + len(self.missing) + len(self.mismatched)
+        lines = [
+            f"{self.model}: {len(self.pairs):,} of {counted(tensors, 'tensor')} fit, "
+            f"{100 * self.coverage:.4g} % of its parameters",
+            *(f"  {sentence}" for sentence in self.told),
+            *self._complaints(),
+        ]
+        return "\n".join(lines)
+
+    def _complaints(self) -> list[str]:
+        """Counts first, then names and shapes, in the words that torch uses."""
+        lines: list[str] = []
+        if self.missing:
+            names = [_with_guess(target.name, [ref.name for ref in self.unexpected]) for target in self.missing]
+            lines.append(f"  Missing key(s) in state_dict: {len(names):,}: {listed(names)}")
+        if self.unexpected:
+            known = [target.name for target in self.missing]
+            names = [_with_guess(ref.name, known) for ref in self.unexpected]
+            lines.append(f"  Unexpected key(s) in state_dict: {len(names):,}: {listed(names)}")
+        lines.extend(
+            f"  size mismatch for {shown(wrong.target.name)}: the checkpoint has {dimensions(wrong.source.shape)}, "
+            f"the model {dimensions(wrong.target.shape)}"
+            for wrong in self.mismatched[:10]
+        )
+        if len(self.mismatched) > 10:
+            lines.append(f"  and {len(self.mismatched) - 10:,} more of other sizes")
+        return lines
+
+    def to_dict(self) -> dict[str, Any]:
+        """The same as plain data, for JSON."""
+        return {
+            "ok": bool(self),
+            "model": self.model,
+            "coverage": self.coverage,
+            "pairs": [{"target": pair.target.name, "source": pair.source.name} for pair in self.pairs],
+            "missing": [{"name": target.name, "shape": list(target.shape)} for target in self.missing],
+            "unexpected": [{"name": ref.name, "shape": list(ref.shape)} for ref in self.unexpected],
+            "mismatched": [
+                {"name": wrong.target.name, "model": list(wrong.target.shape), "checkpoint": list(wrong.source.shape)}
+                for wrong in self.mismatched
+            ],
+            "told": list(self.told),
+        }
+
+    def raise_if_bad(self) -> None:
+        """Raise `MismatchError` unless everything fits."""
+        if self:
+            return
+        wrong = [
+            f"{len(group):,} {what}"
+            for group, what in (
+                (self.missing, "missing"), (self.unexpected, "unexpected"), (self.mismatched, "of another size"),
+            )
+            if group
+        ]  # fmt: skip
+        raise MismatchError(
+            f"the checkpoint does not fit {self.model}: {', '.join(wrong)} (Error(s) in loading state_dict)",
+            found="\n".join(line.strip() for line in self._complaints()),
+            hint=_advice(self),
+        )
+
+
+def match_weights(weights: Weights, targets: Sequence[Target], model: str) -> Match:
+    """Hold a checkpoint's weights against a model's tensors, by name and shape."""
+    told = list(weights.removed)
+    by_name: dict[str, Target] = {target.name: target for target in targets}
+    inner = _without_wrapper(by_name, weights)
+    if inner is not None:
+        wrapper, by_name = inner
+        told.append(f"the model is wrapped in {wrapper}; its prefix was put before every name")
+    pairs: list[Pair] = []
+    mismatched: list[Mismatch] = []
+    for name, target in by_name.items():
+        source = weights.tensors.get(name)
+        if source is not None and source.shape == target.shape:
+            pairs.append(Pair(target, source))
+        elif source is not None:
+            mismatched.append(Mismatch(target, source))
+    return Match(
+        model=model,
+        pairs=tuple(pairs),
+        missing=tuple(target for name, target in by_name.items() if name not in weights.tensors),
+        unexpected=tuple(ref for name, ref in weights.tensors.items() if name not in by_name),
+        mismatched=tuple(mismatched),
+        told=tuple(told),
+    )
+
+
+def _without_wrapper(
+    targets: Mapping[str, Target], weights: Mapping[str, TensorRef]
+) -> tuple[str, dict[str, Target]] | None:
+    """The model's names without a wrapper that the checkpoint does not have, or None."""
+    for prefix, wrapper in WRAPPERS.items():
+        if targets and all(name.startswith(prefix) for name in targets):
+            inner = {name.removeprefix(prefix): target for name, target in targets.items()}
+            if any(name in weights for name in inner):
+                return wrapper, inner
+    return None
+
+
+def _elements(targets: object) -> int:
+    return sum(math.prod(target.shape) for target in targets if target.is_parameter)  # type: ignore[attr-defined]
+
+
+def _with_guess(name: str, others: Sequence[str]) -> str:
+    near = nearest(name, others)
+    return f'"{shown(name)}"' + (f" (did you mean {shown(near)}?)" if near else "")
+
+
+def _advice(match: Match) -> str:
+    if not match.pairs and not match.mismatched:
+        return "no name fits: this is a checkpoint of another model, or another part of this file is meant (which=)"
+    if match.mismatched and not match.missing and not match.unexpected:
+        return "build the model with the sizes of the checkpoint"
+    return "compare the two lists: `rehydrate FILE` shows what the file holds"

@@ -1,0 +1,62 @@
+"""Building a model from a class, a factory or an instance, and filling it from a checkpoint.
+
+The code that runs is the caller's own, given as an object. Nothing is imported because a file named it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+
+from torch import nn
+
+from rehydrate.checkpoint.checkpoint import Checkpoint
+from rehydrate.errors import RebuildError
+from rehydrate.placing.devices import Device, resolve
+from rehydrate.placing.into import load_into
+from rehydrate.storage.source import Where
+
+__all__ = ["load_model"]
+
+_LOG = logging.getLogger("rehydrate")
+
+
+def load_model(
+    where: Where | Checkpoint,
+    model: Callable[..., nn.Module] | nn.Module,
+    *,
+    args: tuple[object, ...] = (),
+    kwargs: Mapping[str, object] | None = None,
+    device: Device | None = None,
+    which: str | None = None,
+) -> nn.Module:
+    """Build and fill a model; see `rehydrate.load_model`."""
+    if device is not None:
+        resolve(device)  # before anything is built: a device that is not there is known at once
+    built = model if isinstance(model, nn.Module) else _built(model, args, kwargs or {})
+    if isinstance(model, nn.Module) and (args or kwargs):
+        raise TypeError("args= and kwargs= are for a class or a factory, and this model is already built")
+    match = load_into(built, where, device=device, which=which)
+    built.eval()
+    told = [sentence for sentence in match.told if "training mode" not in sentence]
+    _LOG.info(
+        "%s: %d tensors loaded%s; now in eval() mode, call .train() to train it",
+        match.model,
+        len(match.pairs),
+        "".join(f"; {sentence}" for sentence in told),
+    )
+    return built
+
+
+def _built(
+    model: Callable[..., nn.Module], args: tuple[object, ...], kwargs: Mapping[str, object]
+) -> nn.Module:
+    if not callable(model):
+        raise TypeError(f"expected a class, a factory or a module, got {type(model).__name__}")
+    if not isinstance(args, tuple):
+        raise TypeError(f"args= is a tuple, as in args=(784, 10); got {type(args).__name__}")
+    built = model(*args, **kwargs)
+    if not isinstance(built, nn.Module):
+        name = getattr(model, "__name__", type(model).__name__)
+        raise RebuildError(f"{name} gave a {type(built).__name__}, not a torch.nn.Module")
+    return built
