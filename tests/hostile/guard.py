@@ -13,7 +13,6 @@ from __future__ import annotations
 import gc
 import os
 import sys
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -35,24 +34,24 @@ class GuardBreached(BaseException):  # noqa: N818 - not an Exception: no `except
 
 
 class _State:
-    """What is being watched: one thread at a time, and the one path that it may open."""
+    """Whether it is awake, and the one path that may be opened. Every thread is watched."""
 
     is_installed = False
-    thread: int | None = None
+    is_awake = False
     path: str | None = None
     breaches: list[str]
 
 
 def _hook(event: str, args: tuple[object, ...]) -> None:
-    if _State.thread is None or event in HARMLESS:
+    if not _State.is_awake or event in HARMLESS:
         return
     if event == "open" and _is_the_file(args):
         return
-    thread, _State.thread = _State.thread, None  # describing the event must not be watched
+    _State.is_awake = False  # describing the event must not be watched
     try:
         description = f"{event}{args!r}"[:500]
     finally:
-        _State.thread = thread
+        _State.is_awake = True
     _State.breaches.append(description)
     raise GuardBreached(description)
 
@@ -69,8 +68,7 @@ def _is_the_file(args: tuple[object, ...]) -> bool:
 def guarded(path: str | os.PathLike[str] | None = None) -> Iterator[None]:
     """Nothing may happen inside but the reading of `path`; modules and folder are afterwards as before.
 
-    A hook is called in the thread where the event happens, and starting a thread is an event: there is no way around
-    it. What opening needs must be imported before; `warm` does it.
+    What opening needs must be imported before; `warm` does it.
     """
     if not _State.is_installed:
         sys.addaudithook(_hook)
@@ -80,11 +78,11 @@ def guarded(path: str | os.PathLike[str] | None = None) -> Iterator[None]:
     gc.disable()  # finalizers of an earlier test are not the reader's doing
     _State.breaches = []
     _State.path = None if path is None else os.fspath(path)
-    _State.thread = threading.get_ident()
+    _State.is_awake = True
     try:
         yield
     finally:
-        _State.thread = None
+        _State.is_awake = False
         if was_enabled:
             gc.enable()
     if _State.breaches:

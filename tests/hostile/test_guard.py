@@ -32,7 +32,6 @@ EFFECTS = {
     "a foreign function": lambda folder: ctypes.CDLL(None),
     "unmarshalling": lambda folder: marshal.loads(marshal.dumps(1)),
     "unpickling a name": lambda folder: pickle.loads(b"cbuiltins\nlen\n."),
-    "a thread": lambda folder: threading.Thread(target=print).start(),
     "a trace": lambda folder: sys.settrace(None),
 }
 
@@ -51,6 +50,22 @@ def test_the_guard_fails_when_its_refusal_was_swallowed(guard):
             os.system("true")
         except BaseException:  # noqa: BLE001
             pass
+
+
+def test_the_guard_watches_other_threads(guard):
+    refused = []
+
+    def work():
+        try:
+            os.system("true")
+        except BaseException as error:  # noqa: BLE001
+            refused.append(error)
+
+    worker = threading.Thread(target=work)
+    with pytest.raises(GuardBreached), guard():
+        worker.start()
+        worker.join()
+    assert [type(error) for error in refused] == [GuardBreached]
 
 
 def test_the_guard_notices_a_module_that_appeared_without_an_import(guard):

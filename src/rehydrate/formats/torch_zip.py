@@ -15,7 +15,8 @@ another format and is never run. Source: `torch/serialization.py` and `caffe2/se
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterable, Mapping
 
 from rehydrate.checkpoint.checkpoint import Checkpoint
 from rehydrate.checkpoint.record import brief
@@ -25,13 +26,15 @@ from rehydrate.errors import AmbiguousError, CorruptError, NotACheckpointError
 from rehydrate.formats.contract import Format, Head
 from rehydrate.formats.facts import facts_of
 from rehydrate.formats.zip_directory import Member, ZipDirectory
+from rehydrate.formats.zip_writer import ZipWriter
 from rehydrate.limits import Limits
 from rehydrate.pickles.known import read_known_pickle
 from rehydrate.pickles.torch_names import nowhere, storage_dtype
+from rehydrate.storage.atomic import Sink
 from rehydrate.storage.source import Source
 from rehydrate.text import counted, listed, shown
 
-__all__ = ["TORCH_ZIP"]
+__all__ = ["TORCH_ZIP", "write_torch_zip"]
 
 _SMALL = 1 << 16
 """Bytes of the records that hold a word: version, byteorder."""
@@ -171,6 +174,19 @@ class _Storages:
     def _pieces(self, member: Member) -> tuple[Piece, ...]:
         directory = self._directory
         return (Piece(directory.source, directory.start_of(member), member.size, 0, self._coding),)
+
+
+def write_torch_zip(
+    sink: Sink, name: str, pickle: bytes, storages: Iterable[tuple[str, bytes | memoryview]]
+) -> None:
+    """Write a file that `torch.load(weights_only=True)` of 2.0 and later reads."""
+    writer = ZipWriter(sink)
+    writer.add(f"{name}/data.pkl", [pickle])
+    writer.add(f"{name}/byteorder", [sys.byteorder.encode()])
+    for key, content in storages:
+        writer.add(f"{name}/data/{key}", [content])
+    writer.add(f"{name}/version", [b"3\n"])
+    writer.finish()
 
 
 TORCH_ZIP = Format("torch-zip", _sniff, _read)

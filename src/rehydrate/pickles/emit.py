@@ -1,0 +1,304 @@
+"""Plain trees → pickles, for files that others read without trusting us.
+
+Two dialects of one emitter. `torch` writes what `torch.load(weights_only=True)` accepts: protocol 2 opcodes, and
+tensors as calls of torch's rebuild functions over persistent ids. `plain` writes protocol 4 of plain data. Sharing and
+cycles are kept through the memo; the walk is iterative, so a tree may be as deep as it likes. Only exact builtin types
+are written: a subclass would come back as something else, and that is `SaveError` with the path that leads to it.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from rehydrate.checkpoint.tree import Path, spelled
+from rehydrate.errors import SaveError
+from rehydrate.text import shown
+
+__all__ = ["Call", "Global", "PersistentId", "emit_pickle"]
+
+
+@dataclass(frozen=True, slots=True)
+class Global:
+    """A name for the reader to look up, such as `torch.FloatStorage`."""
+
+    module: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Call:
+    """A call for the reader to make: how tensors, sizes and devices are written."""
+
+    function: Global
+    args: tuple[object, ...]
+    state: object = None
+    """What the reader gives to the result afterwards, if anything."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PersistentId:
+    """A tuple that the container around the pickle knows the meaning of."""
+
+    token: tuple[object, ...]
+
+
+Convert = Callable[[object, Path], object]
+"""What to write instead of a value that is not plain: a `Call`, a `Global`; `SaveError` if there is nothing."""
+
+_BATCH = 1000
+"""Items between two marks; torch's reader and Python's need no limit, but a mark's items are a copy of them."""
+
+
+class _Emitter:
+    def __init__(self, *, for_torch: bool, convert: Convert) -> None:
+        self.out = bytearray(b"\x80\x02" if for_torch else b"\x80\x04")
+        self.for_torch = for_torch
+        self.convert = convert
+        self.memo: dict[int, int] = {}
+        self.strings: dict[str, int] = {}
+        self.globals: dict[Global, int] = {}
+        self.kept: list[object] = []
+        self.open: set[int] = set()
+        self.slots = 0
+
+    def run(self, root: object) -> bytes:
+        """Drive the writers of nested values without recursion."""
+        stack: list[Iterator[tuple[object, Path]]] = [self.value(root, ())]
+        while stack:
+            try:
+                value, path = next(stack[-1])
+            except StopIteration:
+                stack.pop()
+                continue
+            if not self.atom(value):
+                stack.append(self.value(value, path))
+        self.out += b"."
+        return bytes(self.out)
+
+    def remember(self, value: object) -> None:
+        """Give the value on top of the stack a memo slot."""
+        self.kept.append(value)
+        self.memo[id(value)] = self.slot()
+
+    def alias(self, value: object, stand_in: object) -> None:
+        """What was written for `stand_in` is also what stands for `value`, should it come again."""
+        if id(stand_in) in self.memo:
+            self.kept.append(value)
+            self.memo[id(value)] = self.memo[id(stand_in)]
+
+    def slot(self) -> int:
+        """Put the top of the stack into the next slot; torch numbers them so, and its runs are recognised by it."""
+        count = self.slots
+        self.slots += 1
+        self.out += b"q" + bytes((count,)) if count < 256 else b"r" + struct.pack("<I", count)
+        return count
+
+    def get(self, slot: int) -> None:
+        self.out += b"h" + bytes((slot,)) if slot < 256 else b"j" + struct.pack("<I", slot)
+
+    def atom(self, value: object) -> bool:
+        """Write a value that has nothing inside; false if it has."""
+        kind = type(value)
+        if kind is str:
+            self.string(value)  # type: ignore[arg-type]
+        elif kind is int:
+            self.integer(value)  # type: ignore[arg-type]
+        elif kind is float:
+            self.out += b"G" + struct.pack(">d", value)
+        elif value is None:
+            self.out += b"N"
+        elif kind is bool:
+            self.out += b"\x88" if value else b"\x89"
+        elif kind is Global:
+            self.name(value)  # type: ignore[arg-type]
+        elif kind is bytes and not self.for_torch:
+            self.out += b"B" + struct.pack("<I", len(value)) if len(value) < 1 << 32 else b"\x8e" + struct.pack("<Q", len(value))  # type: ignore[arg-type]
+            self.out += value  # type: ignore[operator]
+        elif id(value) in self.memo:
+            self.get(self.memo[id(value)])
+        else:
+            return False
+        return True
+
+    def string(self, text: str) -> None:
+        slot = self.strings.get(text)
+        if slot is not None:
+            self.get(slot)
+            return
+        raw = text.encode("utf-8", "surrogatepass")
+        if len(raw) >= 1 << 32:
+            raise SaveError("a string of more than 4 GB cannot be pickled for torch")
+        self.out += b"X" + struct.pack("<I", len(raw)) + raw
+        self.strings[text] = self.slot()
+
+    def integer(self, number: int) -> None:
+        if 0 <= number < 256:
+            self.out += b"K" + bytes((number,))
+        elif 0 <= number < 65536:
+            self.out += b"M" + struct.pack("<H", number)
+        elif -(1 << 31) <= number < 1 << 31:
+            self.out += b"J" + struct.pack("<i", number)
+        else:
+            raw = number.to_bytes(number.bit_length() // 8 + 1, "little", signed=True)
+            if len(raw) < 256:
+                self.out += b"\x8a" + bytes((len(raw),)) + raw
+            elif not self.for_torch:
+                self.out += b"\x8b" + struct.pack("<i", len(raw)) + raw
+            else:
+                raise SaveError("torch cannot read an integer of more than 255 bytes", found=f"{number.bit_length():,} bits")
+
+    def name(self, value: Global) -> None:
+        slot = self.globals.get(value)
+        if slot is not None:
+            self.get(slot)
+            return
+        self.out += b"c" + value.module.encode() + b"\n" + value.name.encode() + b"\n"
+        self.globals[value] = self.slot()
+
+    def value(self, value: object, path: Path) -> Iterator[tuple[object, Path]]:
+        """Write one value that has others inside, asking for each of those in turn."""
+        if self.atom(value):
+            return
+        writer = _WRITERS.get(type(value))
+        if writer is None:
+            replaced = self.convert(value, path)
+            yield replaced, path
+            self.alias(value, replaced)
+            return
+        yield from writer(self, value, path)
+
+    def list_(self, value: list[object], path: Path) -> Iterator[tuple[object, Path]]:
+        self.out += b"]"
+        self.remember(value)
+        yield from self.items(value, path, b"e")
+
+    def items(self, value: Any, path: Path, close: bytes) -> Iterator[tuple[object, Path]]:
+        for at, item in enumerate(value):
+            if at % _BATCH == 0:
+                self.out += b"(" if at == 0 else close + b"("
+            yield item, (*path, at)
+        if len(value):
+            self.out += close
+
+    def dict_(self, value: dict[object, object], path: Path) -> Iterator[tuple[object, Path]]:
+        self.out += b"}"
+        self.remember(value)
+        yield from self.pairs(value, path)
+
+    def pairs(self, value: Mapping[object, object], path: Path) -> Iterator[tuple[object, Path]]:
+        for at, (key, item) in enumerate(value.items()):
+            if at % _BATCH == 0:
+                self.out += b"(" if at == 0 else b"u("
+            yield key, (*path, key)
+            yield item, (*path, key)
+        if value:
+            self.out += b"u"
+
+    def ordered_dict(self, value: OrderedDict[object, object], path: Path) -> Iterator[tuple[object, Path]]:
+        self.name(Global("collections", "OrderedDict"))
+        self.out += b")R"
+        self.remember(value)
+        yield from self.pairs(value, path)
+        metadata = value.__dict__.get("_metadata")  # torch keeps the versions of modules' layouts there
+        if metadata is not None:
+            yield {"_metadata": metadata}, (*path, "_metadata")
+            self.out += b"b"
+
+    def counter(self, value: Counter[object], path: Path) -> Iterator[tuple[object, Path]]:
+        self.name(Global("collections", "Counter"))
+        yield (dict(value),), path
+        self.out += b"R"
+        self.remember(value)
+
+    def tuple_(self, value: tuple[object, ...], path: Path) -> Iterator[tuple[object, Path]]:
+        if not value:
+            self.out += b")"
+            return
+        if id(value) in self.open:
+            raise SaveError("a tuple that contains itself cannot be saved", where=shown(spelled(path)))
+        self.open.add(id(value))
+        small = len(value) <= 3
+        if not small:
+            self.out += b"("
+        for at, item in enumerate(value):
+            yield item, (*path, at)
+        self.open.discard(id(value))
+        self.out += (b"", b"\x85", b"\x86", b"\x87")[len(value)] if small else b"t"
+        self.remember(value)
+
+    def set_(self, value: set[object], path: Path) -> Iterator[tuple[object, Path]]:
+        if self.for_torch:
+            self.name(Global("builtins", "set"))
+            yield (list(value),), path
+            self.out += b"R"
+            self.remember(value)
+            return
+        self.out += b"\x8f"
+        self.remember(value)
+        yield from self.items(value, path, b"\x90")
+
+    def frozenset_(self, value: frozenset[object], path: Path) -> Iterator[tuple[object, Path]]:
+        if self.for_torch:
+            raise SaveError(
+                "torch's safe reader knows no frozenset", where=shown(spelled(path)), hint="save a set or a sorted list"
+            )
+        self.out += b"("
+        for item in value:
+            yield item, path
+        self.out += b"\x91"
+        self.remember(value)
+
+    def bytes_(self, value: bytes, path: Path) -> Iterator[tuple[object, Path]]:
+        """Bytes for protocol 2, as Python itself writes them there."""
+        yield Call(Global("_codecs", "encode"), (value.decode("latin-1"), "latin1")), path
+
+    def bytearray_(self, value: bytearray, path: Path) -> Iterator[tuple[object, Path]]:
+        call = Call(Global("builtins", "bytearray"), (bytes(value),))
+        yield call, path
+        self.alias(value, call)
+
+    def complex_(self, value: complex, path: Path) -> Iterator[tuple[object, Path]]:
+        yield Call(Global("builtins", "complex"), (value.real, value.imag)), path
+
+    def call(self, value: Call, path: Path) -> Iterator[tuple[object, Path]]:
+        self.name(value.function)
+        yield value.args, path
+        self.out += b"R"
+        self.remember(value)
+        if value.state is not None:
+            yield value.state, path
+            self.out += b"b"
+
+    def persistent(self, value: PersistentId, path: Path) -> Iterator[tuple[object, Path]]:
+        yield value.token, path
+        self.out += b"Q"
+
+
+_WRITERS: Mapping[type, Callable[[_Emitter, Any, Path], Iterator[tuple[object, Path]]]] = {
+    list: _Emitter.list_,
+    dict: _Emitter.dict_,
+    OrderedDict: _Emitter.ordered_dict,
+    Counter: _Emitter.counter,
+    tuple: _Emitter.tuple_,
+    set: _Emitter.set_,
+    frozenset: _Emitter.frozenset_,
+    bytes: _Emitter.bytes_,
+    bytearray: _Emitter.bytearray_,
+    complex: _Emitter.complex_,
+    Call: _Emitter.call,
+    PersistentId: _Emitter.persistent,
+}
+
+
+def emit_pickle(root: object, *, for_torch: bool, convert: Convert) -> bytes:
+    """The pickle of a plain tree; `convert` says what stands for every value that is not plain.
+
+    >>> def refuse(value, path): raise SaveError("not plain")
+    >>> emit_pickle([1, "a"], for_torch=True, convert=refuse)
+    b'\\x80\\x02]q\\x00(K\\x01X\\x01\\x00\\x00\\x00aq\\x01e.'
+    """
+    return _Emitter(for_torch=for_torch, convert=convert).run(root)

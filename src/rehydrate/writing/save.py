@@ -1,0 +1,94 @@
+"""rh.save: one verb, the format by suffix, the file complete or untouched."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from rehydrate.checkpoint.tree import Path
+from rehydrate.errors import SaveError
+from rehydrate.formats.torch_zip import write_torch_zip
+from rehydrate.pickles.emit import emit_pickle
+from rehydrate.storage.atomic import Sink, replacing
+from rehydrate.text import counted, shown, size
+from rehydrate.writing.strangers import refuse
+
+__all__ = ["Saved", "save"]
+
+_BY_SUFFIX: Mapping[str, str] = {
+    **dict.fromkeys((".pth", ".pt", ".bin", ".ckpt", ".tar"), "torch-zip"),
+    **dict.fromkeys((".pickle", ".pkl"), "pickle"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """A file that is on the disk, complete."""
+
+    path: str
+    format: str
+    nbytes: int
+    tensors: int
+    seconds: float
+
+    def __str__(self) -> str:
+        return f"{shown(self.path)}: {counted(self.tensors, 'tensor')}, {size(self.nbytes)}, {self.format}"
+
+
+def save(
+    obj: object, where: str | os.PathLike[str], *, format: str | None = None, durable: bool = True  # noqa: A002
+) -> Saved:
+    """Save `obj`; see `rehydrate.save`."""
+    started = time.perf_counter()
+    path = os.fspath(where)
+    chosen = _format(path) if format is None else format
+    if chosen not in _WRITERS:
+        raise SaveError(f"there is no format {shown(chosen)!r} to save in", found=", ".join(_WRITERS))
+    # Everything is taken apart before the file is begun: what cannot be saved leaves no trace.
+    write, tensors = _WRITERS[chosen](obj, path)
+    with replacing(path, durable=durable) as sink:
+        write(sink)
+        nbytes = sink.position
+    return Saved(path, chosen, nbytes, tensors, time.perf_counter() - started)
+
+
+def _format(path: str) -> str:
+    suffix = os.path.splitext(path)[1].lower()
+    if suffix not in _BY_SUFFIX:
+        raise SaveError(
+            f"the suffix {shown(suffix)!r} says nothing about the format" if suffix else "the name has no suffix",
+            where=shown(path),
+            found=", ".join(_BY_SUFFIX),
+            hint='give one of these suffixes, or format="torch-zip"',
+        )
+    return _BY_SUFFIX[suffix]
+
+
+def _torch_zip(obj: object, path: str) -> tuple[Callable[[Sink], None], int]:
+    from rehydrate.writing.gather import gather  # torch: only for files that are torch's
+
+    parts = gather(_state(obj))
+    stem = os.path.basename(path).split(".")[0]
+    name = stem if stem.isascii() and stem.isprintable() and stem else "archive"
+    return lambda sink: write_torch_zip(sink, name, parts.pickle, parts.storages), parts.tensors
+
+
+def _pickle(obj: object, path: str) -> tuple[Callable[[Sink], None], int]:
+    def convert(value: object, inside: Path) -> object:
+        raise refuse(value, inside)
+
+    data = emit_pickle(obj, for_torch=False, convert=convert)
+    return lambda sink: sink.write(data), 0
+
+
+def _state(obj: object) -> object:
+    """A module is saved as its state dict; everything else as it is."""
+    from torch import nn
+
+    return obj.state_dict() if isinstance(obj, nn.Module) else obj
+
+
+_Write = Callable[[object, str], tuple[Callable[[Sink], None], int]]
+_WRITERS: Mapping[str, _Write] = {"torch-zip": _torch_zip, "pickle": _pickle}
