@@ -1,5 +1,106 @@
-"""rehydrate brings frozen models back to life."""
+"""rehydrate brings frozen models back to life.
 
-from rehydrate.api import load, open  # noqa: A004
+It opens any PyTorch checkpoint without running a byte of it, shows what is in it, puts it into your model on your
+device, and saves your own so that it still opens years from now.
+
+    import rehydrate as rh
+
+    with rh.open("model.pth") as checkpoint:        # lazy and inert: a mapping of names to tensors
+        print(checkpoint, checkpoint.weights())
+    model = rh.load_model("model.pth", MyNet)       # built, filled, in eval() mode
+    rh.save(model, "mine.pth")                      # complete, or the old file
+
+Names are looked up when they are first used: importing this loads neither torch nor numpy.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rehydrate.api import load, load_into, load_model, open, save, to_device  # noqa: A004
+    from rehydrate.checkpoint.checkpoint import Checkpoint
+    from rehydrate.checkpoint.record import Record
+    from rehydrate.checkpoint.tensor import TensorRef
+    from rehydrate.checkpoint.weights import Weights
+    from rehydrate.errors import (
+        AmbiguousError,
+        ClosedError,
+        CorruptError,
+        DeviceError,
+        LimitError,
+        MismatchError,
+        MissingExtraError,
+        MissingFileError,
+        NoSuchTensorError,
+        NotACheckpointError,
+        RebuildError,
+        RehydrateError,
+        SaveError,
+        TornLoadError,
+        TruncatedError,
+    )
+    from rehydrate.limits import Limits
+    from rehydrate.matching.match import Match
+    from rehydrate.writing.save import Saved
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "AmbiguousError",
+    "Checkpoint",
+    "ClosedError",
+    "CorruptError",
+    "DeviceError",
+    "LimitError",
+    "Limits",
+    "Match",
+    "MismatchError",
+    "MissingExtraError",
+    "MissingFileError",
+    "NoSuchTensorError",
+    "NotACheckpointError",
+    "RebuildError",
+    "Record",
+    "RehydrateError",
+    "SaveError",
+    "Saved",
+    "TensorRef",
+    "TornLoadError",
+    "TruncatedError",
+    "Weights",
+    "load",
+    "load_into",
+    "load_model",
+    "open",
+    "save",
+    "to_device",
+]
+
+_HOMES = {
+    "rehydrate.api": ("load", "load_into", "load_model", "open", "save", "to_device"),
+    "rehydrate.checkpoint.checkpoint": ("Checkpoint",),
+    "rehydrate.checkpoint.record": ("Record",),
+    "rehydrate.checkpoint.tensor": ("TensorRef",),
+    "rehydrate.checkpoint.weights": ("Weights",),
+    "rehydrate.limits": ("Limits",),
+    "rehydrate.matching.match": ("Match",),
+    "rehydrate.writing.save": ("Saved",),
+    "rehydrate.errors": tuple(name for name in __all__ if name.endswith("Error")),
+}
+_HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
+
+
+def __getattr__(name: str) -> object:
+    if name == "zoo":
+        return import_module("rehydrate.zoo")
+    if name not in _HOME_OF:
+        raise AttributeError(f"module 'rehydrate' has no attribute {name!r}")
+    value = getattr(import_module(_HOME_OF[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__", "zoo"]

@@ -1,25 +1,40 @@
 """The verbs, in one place: the table of contents of the library.
 
-Each is a few lines over the floor that does the work. Importing this file loads no torch; calling a verb that needs a
-model does.
+Each is a few lines over the floor that does the work. Importing this file loads no torch; calling a verb that needs
+tensors does, which is why the imports of those floors stand inside the functions.
 """
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, TypeVar
+
 from rehydrate.checkpoint.checkpoint import Checkpoint
+from rehydrate.errors import MissingExtraError
 from rehydrate.formats.opening import open_checkpoint
 from rehydrate.limits import Limits
 from rehydrate.storage.source import Where
 
-__all__ = ["open"]
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from rehydrate.matching.match import Match
+    from rehydrate.placing.devices import Device, MapLocation
+    from rehydrate.writing.save import Saved
+
+__all__ = ["load", "load_into", "load_model", "open", "save", "to_device"]
+
+Batch = TypeVar("Batch")
 
 
-def open(where: Where | Checkpoint, *, limits: Limits | None = None) -> Checkpoint:  # noqa: A001 - the verb of the library
+def open(where: Where | Checkpoint, *, limits: Limits | None = None) -> Checkpoint:  # noqa: A001 - the library's verb
     """Open a checkpoint without running any of it.
 
     `where` is a path, bytes, or a seekable binary file; the format is told by content. Only the index is read; tensors
     are read when asked for. Raises `MissingFileError`, `NotACheckpointError` (saying what it is instead),
-    `TruncatedError`, `CorruptError`, `AmbiguousError` or `LimitError`.
+    `TruncatedError`, `CorruptError`, `AmbiguousError` (readers disagree about the file) or `LimitError`.
 
     >>> import pickle, rehydrate as rh
     >>> rh.open(pickle.dumps({"da": 111, 2: [23, 1, 4]})).tree
@@ -28,7 +43,119 @@ def open(where: Where | Checkpoint, *, limits: Limits | None = None) -> Checkpoi
     return open_checkpoint(where, limits=limits)
 
 
-def load(where, *, device=None, map_location=None):
+def load(
+    where: Where | Checkpoint, *, device: Device | None = None, map_location: MapLocation | None = None
+) -> object:
+    """What `torch.load` would give, with real tensors, and inert `Record`s for what it would have had to import.
+
+    Everything comes to the CPU unless `device=` says otherwise; `map_location=` takes what torch's does (a device, a
+    dictionary of saved → wanted locations, a function of storage and location). Sharing, views and strides are kept.
+    Raises what `open` raises, and `DeviceError` for a device that this machine lacks.
+
+    >>> import io, torch, rehydrate as rh
+    >>> buffer = io.BytesIO(); torch.save({"w": torch.ones(2), "epoch": 3}, buffer)
+    >>> rh.load(buffer)
+    {'w': tensor([1., 1.]), 'epoch': 3}
+    """
+    _need_torch("load")
     from rehydrate.placing.values import load as load_values
 
     return load_values(where, device=device, map_location=map_location)
+
+
+def load_into(
+    model: nn.Module, where: Where | Checkpoint, *, device: Device | None = None, which: str | None = None
+) -> Match:
+    """Put a checkpoint into a model that exists: all of it, or an error and the model as it was.
+
+    Containers (`{"state_dict": …}`), the `module.` of DataParallel and pickled whole models are seen through, and the
+    match that comes back says so. Values are copied into the existing parameters, cast to their dtypes; `device=` moves
+    the model once that has succeeded. `which=` names the part of a file that holds several models.
+
+    Raises `MismatchError` with names and shapes when they do not fit, `AmbiguousError`, `DeviceError`, and what `open`
+    raises.
+
+    >>> import io, torch, rehydrate as rh
+    >>> buffer = io.BytesIO(); torch.save({"state_dict": torch.nn.Linear(3, 2).state_dict()}, buffer)
+    >>> print(rh.load_into(torch.nn.Linear(3, 2), buffer))
+    Linear: 2 of 2 tensors fit, 100 % of its parameters
+      taken from 'state_dict'
+      the model is in training mode; call .eval() before predicting
+    """
+    _need_torch("load_into")
+    from rehydrate.placing.into import load_into as put_into
+
+    return put_into(model, where, device=device, which=which)
+
+
+def load_model(
+    where: Where | Checkpoint,
+    model: Callable[..., nn.Module] | nn.Module,
+    *,
+    args: tuple[object, ...] = (),
+    kwargs: Mapping[str, object] | None = None,
+    device: Device | None = None,
+    which: str | None = None,
+) -> nn.Module:
+    """Build a model from its class (or a factory, or take an instance), fill it, and put it into `eval()` mode.
+
+    The class is yours and is called with `args` and `kwargs`; nothing that the file names is imported. What was loaded,
+    what was taken off and that the model is in `eval()` mode is logged by the logger `rehydrate` at level INFO.
+
+    Raises what `load_into` raises, and `RebuildError` if a factory gives something that is no module.
+
+    >>> import io, torch, rehydrate as rh
+    >>> buffer = io.BytesIO(); torch.save(torch.nn.Linear(3, 2).state_dict(), buffer)
+    >>> rh.load_model(buffer, torch.nn.Linear, args=(3, 2)).training
+    False
+    """
+    _need_torch("load_model")
+    from rehydrate.whole.building import load_model as build
+
+    return build(where, model, args=args, kwargs=kwargs, device=device, which=which)
+
+
+def save(
+    obj: object,
+    where: str | os.PathLike[str],
+    *,
+    format: str | None = None,  # noqa: A002 - the word that everybody uses
+    durable: bool = True,
+) -> Saved:
+    """Save a state dict, a module's state dict, or a plain tree; the old file is replaced whole or not at all.
+
+    By suffix: `.pth .pt .bin .ckpt .tar` a torch zip that `torch.load(weights_only=True)` reads, `.pickle .pkl` a plain
+    pickle of plain data. Tensors that share memory are saved on one storage; a view saves what it shows. When the call
+    returns, the file is on the disk (`durable=False` skips waiting for that).
+
+    Raises `SaveError` naming the path of anything that is neither a tensor nor plain data, and for everything that the
+    system refuses.
+
+    >>> import tempfile, pathlib, rehydrate as rh
+    >>> folder = pathlib.Path(tempfile.mkdtemp())
+    >>> print(rh.save({"da": 111}, folder / "example.pickle").format)
+    pickle
+    """
+    from rehydrate.writing.save import save as write
+
+    return write(obj, where, format=format, durable=durable)
+
+
+def to_device(batch: Batch, model: nn.Module | torch.device | str) -> Batch:
+    """Move every tensor in a batch to where a model lives: nested lists, tuples, dictionaries, dataclasses.
+
+    >>> import torch, rehydrate as rh
+    >>> rh.to_device({"image": torch.ones(1), "name": "a"}, torch.nn.Linear(1, 1))
+    {'image': tensor([1.]), 'name': 'a'}
+    """
+    _need_torch("to_device")
+    from rehydrate.placing.batch import to_device as move
+
+    return move(batch, model)
+
+
+def _need_torch(verb: str) -> None:
+    from importlib.util import find_spec
+
+    if find_spec("torch") is None:
+        raise MissingExtraError(f"rehydrate.{verb} needs torch", hint="pip install 'rehydrate[torch]'")

@@ -1,0 +1,352 @@
+"""P4, P5: BUILD on everything, and gadgets through the functions that honest files call."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from rehydrate.checkpoint.tensor import TensorRef
+
+from .assembler import (
+    appends,
+    binbytes,
+    binget,
+    binint1,
+    binput,
+    build,
+    call,
+    dup,
+    empty_dict,
+    empty_list,
+    empty_tuple,
+    global_,
+    integer,
+    mark,
+    newfalse,
+    newobj,
+    newtrue,
+    none,
+    numbers,
+    persid_binary,
+    pickle_of,
+    reduce,
+    setitem,
+    storage_id,
+    tensor,
+    torch_zip,
+    tuple1,
+    tuple2,
+    tuple_of,
+    unicode,
+)
+from .case import (
+    BROKEN,
+    Case,
+    both,
+    calls,
+    harmless,
+    is_record,
+    opens,
+    refuses,
+    reports_call,
+    tree_is,
+)
+
+_ID = unicode("id")
+_SYSTEM = global_("os", "system")
+
+
+def _plain(*program: bytes, version: int = 4) -> Callable[[], bytes]:
+    return lambda: pickle_of(*program, version=version)
+
+
+def _zipped(*program: bytes) -> Callable[[], bytes]:
+    return lambda: torch_zip(pickle_of(empty_dict, unicode("w"), *program, setitem))
+
+
+def _state(*pairs: tuple[bytes, bytes]) -> bytes:
+    return empty_dict + b"".join(key + value + setitem for key, value in pairs)
+
+
+_NET = global_("net", "Net") + empty_tuple + newobj
+
+
+def _is_untouched(checkpoint: object) -> bool:
+    """The record is still what the file first said that it is."""
+    record = checkpoint.tree
+    return is_record(checkpoint) and (record.path, record.args) == ("net.Net", ())
+
+
+P4 = (
+    opens(
+        "P4 a state that overrides methods",
+        _plain(_NET, _state((unicode("__call__"), _SYSTEM), (unicode("__repr__"), _SYSTEM)), build),
+        _is_untouched,
+    ),
+    opens(
+        "P4 a state that overrides the record's own fields",
+        _plain(
+            _NET,
+            _state(
+                (unicode("module"), unicode("os")),
+                (unicode("args"), none),
+                (unicode("items"), none),
+            ),
+            build,
+        ),
+        both(_is_untouched, lambda ckpt: ckpt.tree.state["module"] == "os"),
+    ),
+    harmless(
+        "P4 __setstate__ is planted, then BUILD comes again",
+        _plain(_NET, _state((unicode("__setstate__"), _SYSTEM)), build, _ID, build),
+        _is_untouched,
+    ),
+    opens(
+        "P4 slots that would be set by setattr",
+        _plain(_NET, none + _state((unicode("__class__"), _SYSTEM)) + tuple2, build),
+        _is_untouched,
+    ),
+    opens(
+        "P4 __class__ is swapped",
+        _plain(_NET, _state((unicode("__class__"), _SYSTEM)), build),
+        _is_untouched,
+    ),
+    harmless(
+        "P4 BUILD on a class",
+        _plain(global_("net", "Net"), none + _state((unicode("x"), _SYSTEM)) + tuple2, build),
+    ),
+    harmless(
+        "P4 BUILD on a class of Python's that stays alive between files",
+        _plain(
+            global_("builtins", "dict"), none + _state((unicode("get"), _SYSTEM)) + tuple2, build
+        ),
+    ),
+    harmless(
+        "P4 BUILD on sys.modules",
+        _plain(global_("sys", "modules"), _state((unicode("os"), none)), build),
+    ),
+    harmless(
+        "P4 BUILD on a module that a gadget returns (a1111#5942)",
+        _plain(
+            global_("pytorch_lightning.callbacks", "model_checkpoint"),
+            _state((unicode("x"), none)),
+            build,
+        ),
+    ),
+    harmless(
+        "P4 BUILD on a list", _plain(empty_list, _state((unicode("append"), _SYSTEM)), build),
+        tree_is([]),
+    ),  # fmt: skip
+    harmless(
+        "P4 BUILD on a dictionary", _plain(empty_dict, _state((unicode("a"), none)), build),
+        tree_is({}),
+    ),  # fmt: skip
+    refuses("P4 BUILD on a string", _plain(_ID, _state((unicode("a"), none)), build), *BROKEN),
+    refuses("P4 BUILD on None", _plain(none, empty_dict, build), *BROKEN),
+    refuses("P4 BUILD on a tuple", _plain(empty_tuple, empty_dict, build), *BROKEN),
+    refuses("P4 BUILD with nothing to build on", _plain(empty_dict, build), *BROKEN),
+    opens(
+        "P4 BUILD on an OrderedDict, as torch does",
+        _plain(
+            call("collections", "OrderedDict"), _state((unicode("_metadata"), empty_dict)), build
+        ),
+        lambda ckpt: ckpt.tree == {} and ckpt.attributes[id(ckpt.tree)] == {"_metadata": {}},
+    ),
+    opens(
+        "P4 BUILD on a tensor, which would be Tensor.set_",
+        _zipped(tensor(), tuple_of(integer(1 << 40), none, none), build),
+        lambda ckpt: type(ckpt.tree["w"]) is TensorRef and ckpt["w"].shape == (4,),
+    ),
+    opens(
+        "P4 a state that is no dictionary", _plain(_NET, _ID, build),
+        lambda ckpt: ckpt.tree.state == "id",
+    ),  # fmt: skip
+    opens(
+        "P4 a state with keys that are no strings",
+        _plain(_NET, _state((binint1(3), none), (none, none)), build),
+        lambda ckpt: ckpt.tree.state == {3: None, None: None},
+    ),
+    opens(
+        "P4 a state of a hundred thousand parts",
+        lambda: pickle_of(_NET, mark, none * 100_000, b"t", build),
+        lambda ckpt: len(ckpt.tree.state) == 100_000,
+    ),
+    opens(
+        "P4 a state that contains what it is the state of",
+        _plain(_NET, binput(0), empty_dict, unicode("self"), binget(0), setitem, build),
+        lambda ckpt: ckpt.tree.state["self"] is ckpt.tree,
+    ),
+    opens(
+        "P4 a module whose buffers are not to be saved, says a number",
+        _plain(
+            _NET,
+            _state(
+                (unicode("_parameters"), empty_dict),
+                (unicode("_modules"), empty_dict),
+                (unicode("_buffers"), _state((unicode("b"), none), (binint1(1), none))),
+                (unicode("_non_persistent_buffers_set"), binint1(5)),
+            ),
+            build,
+        ),
+        _is_untouched,
+    ),
+    opens(
+        "P4 a module whose buffers are not to be saved, says a string",
+        _plain(
+            _NET,
+            _state(
+                (unicode("_parameters"), empty_dict),
+                (unicode("_modules"), empty_dict),
+                (unicode("_buffers"), _state((binint1(1), none))),
+                (unicode("_non_persistent_buffers_set"), unicode("b")),
+            ),
+            build,
+        ),
+        _is_untouched,
+    ),
+    opens(
+        "P4 a module whose parts are no modules",
+        _plain(
+            _NET,
+            _state(
+                (unicode("_parameters"), _state((none, none))),
+                (unicode("_modules"), _state((unicode("m"), binint1(3)))),
+                (unicode("_buffers"), _ID),
+                (unicode("_non_persistent_buffers_set"), empty_list + empty_list + b"a"),
+            ),
+            build,
+        ),
+        _is_untouched,
+    ),
+)
+
+_META = call(
+    "torch._utils", "_rebuild_meta_tensor_no_storage",
+    global_("torch", "float32"), numbers([2]), numbers([1]), newfalse,
+)  # fmt: skip
+
+
+def _stays_a_call(path: str, *args: bytes) -> Case:
+    """A call that no file is ever given: whatever the arguments ask for, they stay arguments."""
+    module, _, name = path.rpartition(".")
+    program = call(module, name, *args)
+    return opens(f"P5 {path} is never called", _plain(program), calls(module, name))
+
+
+P5 = (
+    opens(
+        "P5 _rebuild_from_type_v2 of os.system",
+        _plain(
+            call(
+                "torch._tensor", "_rebuild_from_type_v2", _SYSTEM, _SYSTEM, _ID + tuple1, empty_dict
+            )
+        ),
+        calls("torch._tensor", "_rebuild_from_type_v2"),
+    ),
+    opens(
+        "P5 _rebuild_from_type_v2 of bytearray",
+        _plain(
+            call(
+                "torch._tensor",
+                "_rebuild_from_type_v2",
+                global_("builtins", "bytearray"),
+                global_("builtins", "bytearray"),
+                integer(1 << 40) + tuple1,
+                empty_dict,
+            )
+        ),
+        calls("torch._tensor", "_rebuild_from_type_v2"),
+    ),
+    harmless(
+        "P5 _rebuild_from_type_v2 of itself",
+        _plain(
+            global_("torch._tensor", "_rebuild_from_type_v2"),
+            dup,
+            none,
+            none + empty_dict + b"\x87",
+            none,
+            *(b"(" + b"1",),
+            b"0" * 3,
+            *(dup, none, empty_tuple, none),
+            b"0" * 4,
+            dup + none + empty_tuple + none,
+            b"0" * 4,
+            tuple1 + b"0" + none,
+        ),
+    ),
+    opens(
+        "P5 _rebuild_parameter_with_state sets .data",
+        _plain(
+            call(
+                "torch._utils",
+                "_rebuild_parameter_with_state",
+                _META,
+                newtrue,
+                call("collections", "OrderedDict"),
+                _state((unicode("data"), _SYSTEM), (unicode("__class__"), _SYSTEM)),
+            )
+        ),
+        lambda ckpt: type(ckpt.tree) is TensorRef and ckpt.tree.shape == (2,),
+    ),
+    opens(
+        "P5 hooks that are a call",
+        _zipped(tensor(tail=newfalse + call("os", "system", _ID))),
+        both(reports_call("os.system"), lambda ckpt: ckpt["w"].numpy().tolist() == [0.0] * 4),
+    ),
+    _stays_a_call("torch.FloatTensor", integer(1 << 40)),
+    _stays_a_call("builtins.bytearray", integer(1 << 40)),
+    _stays_a_call("builtins.bytes", integer(1 << 40)),
+    _stays_a_call("builtins.list", call("builtins", "range", integer(1 << 40))),
+    _stays_a_call("builtins.str", integer(1)),
+    _stays_a_call("_codecs.encode", _ID, unicode("rot13")),
+    _stays_a_call("_codecs.encode", _ID, unicode("zlib_codec")),
+    _stays_a_call("_codecs.encode", _ID, unicode("\0")),
+    _stays_a_call("_codecs.encode", _ID, global_("os", "system")),
+    _stays_a_call("_codecs.encode", unicode("\u20ac"), unicode("latin1")),
+    _stays_a_call(
+        "numpy.core.multiarray.scalar",
+        call("numpy", "dtype", unicode("O8"), newfalse, newtrue),
+        binbytes(b"x"),
+    ),
+    _stays_a_call(
+        "torch._utils._rebuild_device_tensor_from_numpy", _SYSTEM, none, unicode("cpu"), newfalse
+    ),
+    _stays_a_call("torch._utils._rebuild_wrapper_subclass", _SYSTEM, *[none] * 7),
+    _stays_a_call("collections.OrderedDict", _ID),
+    _stays_a_call("collections.OrderedDict", empty_list + binint1(5) + b"a"),
+    _stays_a_call(
+        "collections.OrderedDict", empty_list + empty_list + mark + empty_list * 2 + appends + b"a"
+    ),
+    _stays_a_call("collections.Counter", call("builtins", "range", integer(1 << 40))),
+    _stays_a_call("collections.Counter", _ID),
+    _stays_a_call("builtins.set", call("builtins", "range", integer(1 << 40))),
+    _stays_a_call("builtins.frozenset", call("os", "system", _ID)),
+    _stays_a_call("builtins.set", empty_list + empty_list + b"a"),
+    _stays_a_call("builtins.complex", integer(1 << 2000), binint1(0)),
+    _stays_a_call("builtins.complex", _ID),
+    _stays_a_call("builtins.range", binint1(0), binint1(9), binint1(0)),
+    _stays_a_call("builtins.slice", _SYSTEM),
+    _stays_a_call("collections.deque", empty_list, integer(-1)),
+    _stays_a_call("collections.deque", empty_list, integer(1 << 80)),
+    _stays_a_call("collections.deque", call("builtins", "range", integer(1 << 40))),
+    opens(
+        "P5 a defaultdict that would call os.system for every missing key",
+        _plain(call("collections", "defaultdict", _SYSTEM)),
+        calls("collections", "defaultdict"),
+    ),
+    opens(
+        "P5 a defaultdict that would call a call's result",
+        _plain(call("collections", "defaultdict", call("os", "popen", _ID))),
+        calls("collections", "defaultdict"),
+    ),
+    refuses("P5 what is called is a string", _plain(_ID, _ID, tuple1, reduce), *BROKEN),
+    refuses("P5 what is called is a tensor", _zipped(tensor(), _ID, tuple1, reduce), *BROKEN),
+    refuses("P5 the arguments of a call are a list", _plain(_SYSTEM, empty_list, reduce), *BROKEN),
+    refuses("P5 the arguments of a call are a record", _plain(_SYSTEM, _SYSTEM, reduce), *BROKEN),
+    opens(
+        "P5 a storage that is nobody's argument",
+        _zipped(storage_id() + persid_binary),
+        lambda ckpt: len(ckpt) == 0,
+    ),
+)
+
+CASES = P4 + P5
