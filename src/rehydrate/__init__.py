@@ -19,7 +19,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from rehydrate.api import load, load_into, load_model, open, save, to_device  # noqa: A004
+    from rehydrate.api import load, load_into, load_model, open, save, to_device
     from rehydrate.checkpoint.checkpoint import Checkpoint
     from rehydrate.checkpoint.record import Record
     from rehydrate.checkpoint.tensor import TensorRef

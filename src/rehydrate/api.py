@@ -7,7 +7,7 @@ tensors does, which is why the imports of those floors stand inside the function
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 from rehydrate.checkpoint.checkpoint import Checkpoint
@@ -44,7 +44,10 @@ def open(where: Where | Checkpoint, *, limits: Limits | None = None) -> Checkpoi
 
 
 def load(
-    where: Where | Checkpoint, *, device: Device | None = None, map_location: MapLocation | None = None
+    where: Where | Checkpoint,
+    *,
+    device: Device | None = None,
+    map_location: MapLocation | None = None,
 ) -> object:
     """What `torch.load` would give, with real tensors, and inert `Record`s for what it would have had to import.
 
@@ -64,7 +67,11 @@ def load(
 
 
 def load_into(
-    model: nn.Module, where: Where | Checkpoint, *, device: Device | None = None, which: str | None = None
+    model: nn.Module,
+    where: Where | Checkpoint,
+    *,
+    device: Device | None = None,
+    which: str | None = None,
 ) -> Match:
     """Put a checkpoint into a model that exists: all of it, or an error and the model as it was.
 
@@ -92,7 +99,7 @@ def load_model(
     where: Where | Checkpoint,
     model: Callable[..., nn.Module] | nn.Module,
     *,
-    args: tuple[object, ...] = (),
+    args: Sequence[object] = (),
     kwargs: Mapping[str, object] | None = None,
     device: Device | None = None,
     which: str | None = None,

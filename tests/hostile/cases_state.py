@@ -14,7 +14,6 @@ from .assembler import (
     binput,
     build,
     call,
-    dup,
     empty_dict,
     empty_list,
     empty_tuple,
@@ -225,6 +224,10 @@ _META = call(
 )  # fmt: skip
 
 
+_OF_TYPE = ("torch._tensor", "_rebuild_from_type_v2")
+_THROUGH = global_(*_OF_TYPE)
+
+
 def _stays_a_call(path: str, *args: bytes) -> Case:
     """A call that no file is ever given: whatever the arguments ask for, they stay arguments."""
     module, _, name = path.rpartition(".")
@@ -256,22 +259,10 @@ P5 = (
         ),
         calls("torch._tensor", "_rebuild_from_type_v2"),
     ),
-    harmless(
+    opens(
         "P5 _rebuild_from_type_v2 of itself",
-        _plain(
-            global_("torch._tensor", "_rebuild_from_type_v2"),
-            dup,
-            none,
-            none + empty_dict + b"\x87",
-            none,
-            *(b"(" + b"1",),
-            b"0" * 3,
-            *(dup, none, empty_tuple, none),
-            b"0" * 4,
-            dup + none + empty_tuple + none,
-            b"0" * 4,
-            tuple1 + b"0" + none,
-        ),
+        _plain(call(*_OF_TYPE, _THROUGH, none, tuple_of(_THROUGH, none, empty_tuple, none), none)),
+        calls(*_OF_TYPE),
     ),
     opens(
         "P5 _rebuild_parameter_with_state sets .data",

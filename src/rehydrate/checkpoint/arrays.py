@@ -5,6 +5,8 @@ An array made here owns its memory. Nothing is ever a view of a file.
 
 from __future__ import annotations
 
+from typing import Any
+
 import ml_dtypes
 import numpy
 
@@ -15,21 +17,26 @@ from rehydrate.text import dimensions, shown, size
 
 __all__ = ["array_dtype", "read_array"]
 
+Array = numpy.ndarray[Any, Any]
+
 MOST_EXPANDED = 1 << 30
 """Bytes that an expanded tensor (stride 0) may grow to when the storage behind it is smaller: a file of a kilobyte
 can describe a tensor of exabytes, and somebody who means it can expand it again."""
 
 
-def array_dtype(dtype: DType) -> numpy.dtype:  # type: ignore[type-arg]
+def array_dtype(dtype: DType) -> numpy.dtype[Any]:
     """The numpy dtype of the same elements; complex32 has none and gives a pair of float16."""
+    found: numpy.dtype[Any]
     if dtype.array is None:
-        return numpy.dtype((numpy.float16, (2,)))
-    if dtype.array.startswith("ml_dtypes."):
-        return numpy.dtype(getattr(ml_dtypes, dtype.array.removeprefix("ml_dtypes.")))
-    return numpy.dtype(dtype.array)
+        found = numpy.dtype((numpy.float16, (2,)))
+    elif dtype.array.startswith("ml_dtypes."):
+        found = numpy.dtype(getattr(ml_dtypes, dtype.array.removeprefix("ml_dtypes.")))
+    else:
+        found = numpy.dtype(dtype.array)
+    return found
 
 
-def read_array(ref: TensorRef) -> numpy.ndarray:  # type: ignore[type-arg]
+def read_array(ref: TensorRef) -> Array:
     """The elements of `ref`, in an array of their own."""
     if ref.nbytes > max(MOST_EXPANDED, ref.storage.nbytes):
         raise LimitError(
@@ -57,7 +64,7 @@ def read_array(ref: TensorRef) -> numpy.ndarray:  # type: ignore[type-arg]
     return _finished(window.copy(), ref)
 
 
-def _finished(array: numpy.ndarray, ref: TensorRef) -> numpy.ndarray:  # type: ignore[type-arg]
+def _finished(array: Array, ref: TensorRef) -> Array:
     """complex32 widened, and torch's lazy conjugate and negative bits carried out."""
     if ref.dtype.name == "complex32":
         array = (array[..., 0].astype(numpy.float32) + 1j * array[..., 1]).astype(numpy.complex64)

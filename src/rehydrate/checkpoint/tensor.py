@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from types import EllipsisType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rehydrate.dtypes import DType
@@ -26,7 +27,8 @@ if TYPE_CHECKING:
 
 __all__ = ["NO_TRAITS", "Piece", "Storage", "TensorRef", "Window", "row_major"]
 
-Index = int | slice | type(Ellipsis) | tuple["int | slice | type(Ellipsis)", ...]  # type: ignore[valid-type]
+Part = int | slice | EllipsisType
+"""What chooses along one dimension."""
 
 
 class Piece(NamedTuple):
@@ -173,7 +175,7 @@ class TensorRef:
         """Where the storage's bytes lie."""
         return self.storage.locate()
 
-    def numpy(self) -> numpy.ndarray:  # type: ignore[type-arg]
+    def numpy(self) -> numpy.ndarray[Any, Any]:
         """An array of its own: writable, contiguous, valid after the checkpoint is closed.
 
         bfloat16 and float8 come as `ml_dtypes`; complex32, which numpy lacks, is widened to complex64; quantised
@@ -203,7 +205,7 @@ class TensorRef:
         """The same tensor under a name."""
         return TensorRef(name, self.window, self.storage)
 
-    def __getitem__(self, index: Index) -> TensorRef:
+    def __getitem__(self, index: Part | tuple[Part, ...]) -> TensorRef:
         """A part of it, by basic indexing: integers, slices with a positive step, and one `...`.
 
         Reading the result reads only the bytes from its first to its last element.
@@ -234,9 +236,7 @@ def row_major(shape: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(strides)
 
 
-def _indexed(
-    ref: TensorRef, index: tuple[object, ...]
-) -> tuple[tuple[int, ...], tuple[int, ...], int]:
+def _indexed(ref: TensorRef, index: tuple[object, ...]) -> tuple[tuple[int, ...], tuple[int, ...], int]:
     if Ellipsis in index:
         at = index.index(Ellipsis)
         fill = len(ref.shape) - (len(index) - 1)

@@ -38,9 +38,7 @@ def children(value: object) -> Iterator[tuple[object, object]]:
     """The (key, child) pairs of one container; nothing for anything else."""
     if isinstance(value, Mapping):
         yield from value.items()
-    elif isinstance(value, (list, tuple)):
-        yield from enumerate(value)
-    elif isinstance(value, (set, frozenset)):
+    elif isinstance(value, (list, tuple, set, frozenset)):
         yield from enumerate(value)
     elif is_module(value):
         yield from _module_children(value)

@@ -55,7 +55,11 @@ def what_it_is(head: Head) -> Impostor | None:
     if not first:
         return Impostor("an empty file", "the download or the save did not happen; get it again")
     if not first.strip(b"\0"):
-        return Impostor("nothing but zeros at its beginning", "it was never written out; get it again", size(head.size))
+        return Impostor(
+            "nothing but zeros at its beginning",
+            "it was never written out; get it again",
+            size(head.size),
+        )
     for at, signature, impostor in _SIGNATURES:
         if first[at : at + len(signature)] == signature:
             return impostor
@@ -74,7 +78,11 @@ def _text(head: Head) -> Impostor | None:
     if re.match(rb'[{\[]\s*(["{\[\]}]|$)', first) and head.first.isascii() and not head.last.endswith(b"."):
         return Impostor("a JSON document", "an index or an error message; the weights are in another file")
     if re.match(rb"(?i)(404|403|not found|access denied|invalid username)", first):
-        return Impostor("an error message instead of a file", "check the link", shown(first[:60].decode("latin-1")))
+        return Impostor(
+            "an error message instead of a file",
+            "check the link",
+            shown(first[:60].decode("latin-1")),
+        )
     return None
 
 

@@ -47,7 +47,10 @@ def _read(source: Source, limits: Limits) -> Checkpoint:
     impostor = what_it_is(head)
     if impostor is not None:
         raise NotACheckpointError(
-            f"this is {impostor.what}", where=shown(source.name), found=impostor.found, hint=impostor.hint
+            f"this is {impostor.what}",
+            where=shown(source.name),
+            found=impostor.found,
+            hint=impostor.hint,
         )
     for format_ in FORMATS:
         if format_.sniff(head):

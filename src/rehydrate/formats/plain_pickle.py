@@ -33,7 +33,7 @@ _WORDS = re.compile(rb"[A-Za-z][a-z]+[ ,:=]")
 def _sniff(head: Head) -> bool:
     first, last = head.first, head.last
     if first[:1] == b"\x80":
-        return 1 < len(first) and first[1] <= 5
+        return len(first) > 1 and first[1] <= 5
     return bool(first and last.endswith(b".") and _OLD.match(first[:1] + b".") and not _WORDS.match(first))
 
 

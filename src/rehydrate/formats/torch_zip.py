@@ -88,7 +88,10 @@ def _prefix(directory: ZipDirectory, source: Source) -> str:
             hint="if it contains a checkpoint, unzip it and open that",
         )
     if len(top) > 1:
-        raise AmbiguousError("the archive holds two checkpoints; readers disagree which counts", found=listed([shown(name) for name in top]))
+        raise AmbiguousError(
+            "the archive holds two checkpoints; readers disagree which counts",
+            found=listed([shown(name) for name in top]),
+        )
     prefix = top[0]
     outside = next((name for name in names if not name.startswith(prefix)), None)
     if outside is not None and prefix:
@@ -176,9 +179,7 @@ class _Storages:
         return (Piece(directory.source, directory.start_of(member), member.size, 0, self._coding),)
 
 
-def write_torch_zip(
-    sink: Sink, name: str, pickle: bytes, storages: Iterable[tuple[str, bytes | memoryview]]
-) -> None:
+def write_torch_zip(sink: Sink, name: str, pickle: bytes, storages: Iterable[tuple[str, bytes | memoryview]]) -> None:
     """Write a file that `torch.load(weights_only=True)` of 2.0 and later reads."""
     writer = ZipWriter(sink)
     writer.add(f"{name}/data.pkl", [pickle])

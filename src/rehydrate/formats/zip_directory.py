@@ -38,7 +38,7 @@ _TAIL = _END.size + 0xFFFF
 _ENCRYPTED = 0x1 | 0x40 | 0x2000
 _STORED, _DEFLATED = 0, 8
 _WINDOW = 64 << 10
-"""Bytes read at once when local headers lie close together, as those of small tensors do; no more than a cache holds."""
+"""Bytes read at once when headers lie close together, as those of small tensors do; no more than a cache holds."""
 _CLOSE = 8 << 10
 """Bytes of a member up to which its neighbour's header is close."""
 
@@ -182,7 +182,8 @@ class ZipDirectory:
         """The first byte of a member's data, after a local header that says what the directory says."""
         need = _LOCAL.size + len(member.raw_name)
         at, window = self._window_over(member, need)
-        (signature, _, flags, method, _, _, _, packed, size, name_length, extra_length) = _LOCAL.unpack_from(window, at)
+        header: tuple[bytes, int, int, int, int, int, int, int, int, int, int] = _LOCAL.unpack_from(window, at)
+        signature, _, flags, method, _, _, _, packed, size, name_length, extra_length = header
         if signature != b"PK\3\4" or flags & _ENCRYPTED or method != member.method:
             raise CorruptError("an entry's own header is broken", where=shown(member.name))
         if name_length != len(member.raw_name) or window[at + _LOCAL.size : at + need] != member.raw_name:
@@ -236,9 +237,7 @@ def _widened(extra: bytes, size: int, packed: int, offset: int) -> tuple[int, in
         kind, length = struct.unpack_from("<HH", extra, at)
         if kind == 1 and at + 4 + length <= len(extra):
             wide = iter(struct.unpack_from(f"<{length // 8}Q", extra, at + 4))
-            values = tuple(
-                next(wide, -1) if value == 0xFFFFFFFF else value for value in (size, packed, offset)
-            )
+            values = tuple(next(wide, -1) if value == 0xFFFFFFFF else value for value in (size, packed, offset))
             if -1 not in values:
                 return values[0], values[1], values[2]
         at += 4 + length
@@ -280,7 +279,8 @@ def _lost(raw: list[_Raw], limits: list[int]) -> CorruptError | AmbiguousError:
             return CorruptError("entries of the zip archive overlap", where=shown(_text(name)))
     twice = Counter(_text(entry[1]) for entry in raw).most_common(1)[0][0]
     return AmbiguousError(
-        "two entries of the zip archive have the same name; readers disagree which counts", where=shown(twice)
+        "two entries of the zip archive have the same name; readers disagree which counts",
+        where=shown(twice),
     )
 
 

@@ -110,7 +110,11 @@ class Match:
             "missing": [{"name": target.name, "shape": list(target.shape)} for target in self.missing],
             "unexpected": [{"name": ref.name, "shape": list(ref.shape)} for ref in self.unexpected],
             "mismatched": [
-                {"name": wrong.target.name, "model": list(wrong.target.shape), "checkpoint": list(wrong.source.shape)}
+                {
+                    "name": wrong.target.name,
+                    "model": list(wrong.target.shape),
+                    "checkpoint": list(wrong.source.shape),
+                }
                 for wrong in self.mismatched
             ],
             "told": list(self.told),

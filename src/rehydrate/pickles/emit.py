@@ -12,7 +12,7 @@ import struct
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from rehydrate.checkpoint.tree import Path, spelled
 from rehydrate.errors import SaveError
@@ -104,20 +104,21 @@ class _Emitter:
         """Write a value that has nothing inside; false if it has."""
         kind = type(value)
         if kind is str:
-            self.string(value)  # type: ignore[arg-type]
+            self.string(cast("str", value))
         elif kind is int:
-            self.integer(value)  # type: ignore[arg-type]
+            self.integer(cast("int", value))
         elif kind is float:
             self.out += b"G" + struct.pack(">d", value)
         elif value is None:
             self.out += b"N"
         elif kind is bool:
             self.out += b"\x88" if value else b"\x89"
-        elif kind is Global:
-            self.name(value)  # type: ignore[arg-type]
-        elif kind is bytes and not self.for_torch:
-            self.out += b"B" + struct.pack("<I", len(value)) if len(value) < 1 << 32 else b"\x8e" + struct.pack("<Q", len(value))  # type: ignore[arg-type]
-            self.out += value  # type: ignore[operator]
+        elif isinstance(value, Global):
+            self.name(value)
+        elif kind is bytes and isinstance(value, bytes) and not self.for_torch:
+            wide = len(value) >= 1 << 32
+            self.out += b"\x8e" + struct.pack("<Q", len(value)) if wide else b"B" + struct.pack("<I", len(value))
+            self.out += value
         elif id(value) in self.memo:
             self.get(self.memo[id(value)])
         else:
@@ -149,7 +150,10 @@ class _Emitter:
             elif not self.for_torch:
                 self.out += b"\x8b" + struct.pack("<i", len(raw)) + raw
             else:
-                raise SaveError("torch cannot read an integer of more than 255 bytes", found=f"{number.bit_length():,} bits")
+                raise SaveError(
+                    "torch cannot read an integer of more than 255 bytes",
+                    found=f"{number.bit_length():,} bits",
+                )
 
     def name(self, value: Global) -> None:
         slot = self.globals.get(value)
@@ -244,7 +248,9 @@ class _Emitter:
     def frozenset_(self, value: frozenset[object], path: Path) -> Iterator[tuple[object, Path]]:
         if self.for_torch:
             raise SaveError(
-                "torch's safe reader knows no frozenset", where=shown(spelled(path)), hint="save a set or a sorted list"
+                "torch's safe reader knows no frozenset",
+                where=shown(spelled(path)),
+                hint="save a set or a sorted list",
             )
         self.out += b"("
         for item in value:

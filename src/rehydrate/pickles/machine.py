@@ -59,9 +59,9 @@ class Machine:
     """One run over one pickle. `reading.read_pickle` is the way in; opcodes and shortcuts use its fields."""
 
     __slots__ = (
-        "at", "attributes", "boundary", "cache", "called", "collisions", "constants", "constructors", "data", "first_seen",
-        "handlers", "kept", "lazy", "limits", "marks", "memo", "names", "parent", "persistent", "protocol", "result", "shortcut",
-        "stack", "top", "trigger",
+        "at", "attributes", "boundary", "cache", "called", "collisions", "constants", "constructors", "data",
+        "first_seen", "handlers", "kept", "lazy", "limits", "marks", "memo", "names", "parent", "persistent",
+        "protocol", "result", "shortcut", "stack", "top", "trigger",
     )  # fmt: skip
 
     def __init__(
@@ -165,8 +165,6 @@ class Machine:
                 "the pickle has an operation that lies across the end of a frame; readers disagree about it",
                 where=f"byte {self.at:,} of the pickle",
             )
-        self.cache: Any = None
-        """Whatever a shortcut wants to keep; dropped when a memo slot that it may have looked at changes."""
         self.boundary = NOWHERE
 
     def to_mark(self) -> list[object]:
@@ -233,9 +231,7 @@ class Machine:
             self.trigger = value
         self.stack.append(value)
 
-    def call(
-        self, function: object, args: object, kwargs: Mapping[str, object] | None = None
-    ) -> object:
+    def call(self, function: object, args: object, kwargs: Mapping[str, object] | None = None) -> object:
         """What a call gives: a plain value where a constructor knows the name, a record otherwise."""
         if type(args) is not tuple:
             raise self.broken("a call's arguments are not a tuple")
@@ -324,6 +320,4 @@ class Machine:
 
     def persist(self, token: object) -> None:
         """What a persistent id stands for, which the container around the pickle knows."""
-        self.stack.append(
-            Record("", "persistent_id", (token,)) if self.persistent is None else self.persistent(token)
-        )
+        self.stack.append(Record("", "persistent_id", (token,)) if self.persistent is None else self.persistent(token))

@@ -44,7 +44,6 @@ def _on(code: bytes) -> Callable[[Handler], Handler]:
 def _push(code: bytes, make: Callable[[Machine], object]) -> None:
     """An opcode that pushes one value."""
 
-
     def push(machine: Machine) -> None:
         value = make(machine)  # first: it may change which stack is on top
         machine.stack.append(value)
@@ -72,7 +71,7 @@ def _quoted(machine: Machine) -> str:
     if len(raw) < 2 or raw[0] != raw[-1] or raw[:1] not in (b"'", b'"'):
         raise machine.broken("a string is not quoted")
     try:
-        return _python2_string(codecs.escape_decode(raw[1:-1])[0])  # type: ignore[attr-defined]
+        return _python2_string(codecs.escape_decode(raw[1:-1])[0])
     except ValueError as error:
         raise machine.broken("a string has a broken escape") from error
 

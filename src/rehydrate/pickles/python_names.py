@@ -16,7 +16,14 @@ __all__ = ["CONSTRUCTORS"]
 
 _PLAIN_KEYS = (str, int, float, bool, bytes, type(None))
 
-_FACTORIES: Mapping[str, type] = {"list": list, "dict": dict, "set": set, "int": int, "float": float, "str": str}
+_FACTORIES: Mapping[str, type] = {
+    "list": list,
+    "dict": dict,
+    "set": set,
+    "int": int,
+    "float": float,
+    "str": str,
+}
 """What a defaultdict may make by itself: builtin types whose values are empty."""
 
 
@@ -134,8 +141,9 @@ def _slice(args: tuple[object, ...]) -> object:
 
 
 def _range(args: tuple[object, ...]) -> object:
-    if 1 <= len(args) <= 3 and all(type(part) is int for part in args) and args[2:] != (0,):
-        return range(*args)  # type: ignore[arg-type]
+    numbers = [part for part in args if type(part) is int]
+    if 1 <= len(numbers) <= 3 and len(numbers) == len(args) and numbers[2:] != [0]:
+        return range(*numbers)
     return UNFIT
 
 

@@ -28,9 +28,7 @@ __all__ = ["TENSOR_RUNS"]
 _GET = rb"(?:h.|j....)"
 _PUT = rb"(?:q.|r....)"
 _INT = rb"(?:K.|M..|J....)"
-_DIMENSIONS = (
-    rb"(?:" + _INT + rb"\x85|" + _INT * 2 + rb"\x86|" + _INT * 3 + rb"\x87|\((?:" + _INT + rb"){4,8}t)"
-)
+_DIMENSIONS = rb"(?:" + _INT + rb"\x85|" + _INT * 2 + rb"\x86|" + _INT * 3 + rb"\x87|\((?:" + _INT + rb"){4,8}t)"
 _RUN = re.compile(
     _GET + rb"\(\("  # the rebuild function; the arguments; the persistent id
     + rb"(" + _GET + _GET + rb")X(.)\0\0\0([0-9]{1,9})(" + _PUT + rb")"  # 'storage', its class; its key
@@ -89,7 +87,10 @@ def _recalled(machine: Machine, gets: bytes) -> Iterator[object]:
 
 
 def _planned(machine: Machine, fixed: tuple[bytes, ...]) -> _Plan | None:
-    """The plan of a run from the groups that many runs share, or None where the machine has to look (and perhaps to complain) by itself."""
+    """The plan of a run from the groups that many runs share.
+
+    None where the machine has to look by itself, and perhaps to complain.
+    """
     classes, place, extents, steps, flags = fixed
     word, kind = _recalled(machine, classes)
     (location,) = _recalled(machine, place)
@@ -120,7 +121,13 @@ def _take_runs(machine: Machine) -> bool:
     if machine.cache is None:
         machine.cache = {}
     plans: dict[tuple[bytes, ...], _Plan | None] = machine.cache
-    data, stack, memo, lazy, persistent = machine.data, machine.stack, machine.memo, machine.lazy, machine.persistent
+    data, stack, memo, lazy, persistent = (
+        machine.data,
+        machine.stack,
+        machine.memo,
+        machine.lazy,
+        machine.persistent,
+    )
     opener = _get_before(machine)
     at, top, taken = machine.at - len(opener), machine.top, False
     # One loop over local names, and no calls that can be spared: this is where a file of many tensors is opened.

@@ -62,9 +62,7 @@ def tensor_on(storage: Storage, window: Window, reach: int) -> TensorRef:
     return TensorRef("", window, storage)
 
 
-def window_of(
-    dtype: DType, size: object, stride: object, offset: object, traits: frozenset[str] = NO_TRAITS
-) -> Window:
+def window_of(dtype: DType, size: object, stride: object, offset: object, traits: frozenset[str] = NO_TRAITS) -> Window:
     """A window from a rebuild function's arguments, whatever they are, or `CorruptError`."""
     shape, strides = _numbers(size, "shape"), _numbers(stride, "stride")
     if len(shape) != len(strides):
@@ -101,7 +99,8 @@ def _tensor(args: tuple[object, ...]) -> object:
     """`_rebuild_tensor(storage, offset, size, stride)`, and v2 with `requires_grad, hooks, metadata` after it."""
     if not 4 <= len(args) <= 7 or not isinstance(args[0], Storage):
         return UNFIT
-    storage, offset, size, stride, requires_grad, _hooks, metadata = (*args, None, None, None)[:7]
+    storage = args[0]
+    offset, size, stride, requires_grad, _hooks, metadata = (*args[1:], None, None, None)[:6]
     if storage.dtype is None:
         return UNFIT
     window = window_of(storage.dtype, size, stride, offset, _traits(requires_grad, metadata))
@@ -112,7 +111,9 @@ def _tensor_of_dtype(args: tuple[object, ...]) -> object:
     """`_rebuild_tensor_v3(storage, offset, size, stride, requires_grad, hooks, dtype, metadata)`."""
     if not 7 <= len(args) <= 8 or not isinstance(args[0], Storage) or not isinstance(args[6], DType):
         return UNFIT
-    storage, offset, size, stride, requires_grad, _hooks, dtype, metadata = (*args, None)[:8]
+    storage, dtype = args[0], args[6]
+    offset, size, stride, requires_grad = args[1:5]
+    metadata = args[7] if len(args) == 8 else None
     window = window_of(dtype, size, stride, offset, _traits(requires_grad, metadata))
     return tensor_on(storage, window, window.reach)
 

@@ -17,7 +17,15 @@ __all__ = ["ASSEMBLERS", "assembled"]
 
 _LAYOUTS: Mapping[str, torch.layout] = {
     f"torch.{name}": getattr(torch, name)
-    for name in ("strided", "sparse_coo", "sparse_csr", "sparse_csc", "sparse_bsr", "sparse_bsc", "_mkldnn")
+    for name in (
+        "strided",
+        "sparse_coo",
+        "sparse_csr",
+        "sparse_csc",
+        "sparse_bsr",
+        "sparse_bsc",
+        "_mkldnn",
+    )
     if hasattr(torch, name)
 }
 _SCHEMES: Mapping[str, torch.qscheme] = {
@@ -70,13 +78,15 @@ def _sparse(layout: object, data: object, *rest: object) -> torch.Tensor:
     if layout is torch.sparse_coo:
         indices, values, size, *coalesced = data
         return torch.sparse_coo_tensor(
-            indices, values, size, check_invariants=True, is_coalesced=bool(coalesced[0]) if coalesced else None
+            indices,
+            values,
+            size,
+            check_invariants=True,
+            is_coalesced=bool(coalesced[0]) if coalesced else None,
         )
     if isinstance(layout, torch.layout):
         compressed, plain, values, size = data
-        return torch.sparse_compressed_tensor(
-            compressed, plain, values, size, layout=layout, check_invariants=True
-        )
+        return torch.sparse_compressed_tensor(compressed, plain, values, size, layout=layout, check_invariants=True)
     raise TypeError("an unknown layout")
 
 
@@ -89,7 +99,9 @@ def _quantized(integers: object, quantizer: object, requires_grad: object = Fals
     kind = integers.dtype
     if scheme in (torch.per_tensor_affine, torch.per_tensor_symmetric):
         scale, zero_point = numbers
-        made = torch._empty_affine_quantized(size, scale=scale, zero_point=zero_point, dtype=kind, device=integers.device)
+        made = torch._empty_affine_quantized(
+            size, scale=scale, zero_point=zero_point, dtype=kind, device=integers.device
+        )
     else:
         scales, zero_points, axis = numbers
         made = torch._empty_per_channel_affine_quantized(

@@ -30,8 +30,10 @@ def device_of(model: nn.Module) -> torch.device:
 
 
 def _moved(value: Any, device: torch.device) -> Any:
-    if isinstance(value, (torch.Tensor, nn.utils.rnn.PackedSequence)):
+    if isinstance(value, torch.Tensor):
         return value.to(device)
+    if isinstance(value, nn.utils.rnn.PackedSequence):
+        return value.to(device)  # type: ignore[arg-type]
     if isinstance(value, Mapping):
         moved = {key: _moved(item, device) for key, item in value.items()}
         return moved if type(value) is dict else _rebuilt_mapping(value, moved)

@@ -21,7 +21,8 @@ def torch_dtype(dtype: DType) -> torch.dtype:
     found = getattr(torch, dtype.name, None)
     if not isinstance(found, torch.dtype):
         raise RebuildError(
-            f"torch {torch.__version__} has no element type {dtype.name}", hint="install a newer torch"
+            f"torch {torch.__version__} has no element type {dtype.name}",
+            hint="install a newer torch",
         )
     return found
 

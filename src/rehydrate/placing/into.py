@@ -34,7 +34,11 @@ by then every byte has been read and checked, and copying has little left to fai
 
 
 def load_into(
-    model: nn.Module, where: Where | Checkpoint, *, device: Device | None = None, which: str | None = None
+    model: nn.Module,
+    where: Where | Checkpoint,
+    *,
+    device: Device | None = None,
+    which: str | None = None,
 ) -> Match:
     """Put a checkpoint into `model`; see `rehydrate.load_into`."""
     if not isinstance(model, nn.Module):
@@ -68,7 +72,12 @@ def targets_of(model: nn.Module) -> list[Target]:
 
 def _tensors_of(model: nn.Module) -> dict[str, torch.Tensor]:
     """The parameters and buffers themselves, by the names of `state_dict()`; extra state is not a tensor of ours."""
-    every = dict(chain(model.named_parameters(remove_duplicate=False), model.named_buffers(remove_duplicate=False)))
+    every = dict(
+        chain(
+            model.named_parameters(remove_duplicate=False),
+            model.named_buffers(remove_duplicate=False),
+        )
+    )
     return {name: every[name] for name in model.state_dict(keep_vars=True) if name in every}
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import mmap
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from operator import attrgetter
 
@@ -79,7 +80,7 @@ def _groups(placed: list[tuple[Piece, Storage]]) -> Iterator[list[tuple[Piece, S
 
 
 def _lay_out(group: list[tuple[Piece, Storage]]) -> tuple[Block, list[tuple[int, memoryview]]]:
-    """A block for the group, and the reads that fill it: neighbours keep their distance where that keeps them aligned."""
+    """A block for the group and the reads that fill it; neighbours keep their distance where that aligns them."""
     places: list[tuple[Storage, int]] = []
     runs: list[list[int]] = []  # first byte in the file, in memory, and bytes
     end_in_file = end = 0
@@ -106,10 +107,8 @@ def _allocate(nbytes: int) -> mmap.mmap | bytearray:
     # Private: Python's default is shared, which a fork would share and huge pages leave out.
     memory = mmap.mmap(-1, nbytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     if nbytes >= HUGE_PAGES and hasattr(mmap, "MADV_HUGEPAGE"):
-        try:
+        with suppress(OSError):  # a kernel without them: the pages are just smaller
             memory.madvise(mmap.MADV_HUGEPAGE)
-        except OSError:
-            pass  # a kernel without them: the pages are just smaller
     return memory
 
 

@@ -90,7 +90,7 @@ class Storages:
     def _make(self, storage: Storage) -> torch.UntypedStorage:
         goal = self._goals[storage.location]
         if storage not in self._places:
-            return torch.UntypedStorage(0, device=goal)
+            return torch.empty(0, dtype=torch.uint8, device=goal).untyped_storage()
         memory, at = self._places[storage]
         flat = torch.frombuffer(memory, dtype=torch.uint8, count=storage.nbytes, offset=at)
         if self._remap is not None:
@@ -108,7 +108,7 @@ def _remapped(storage: torch.UntypedStorage, saved: str, remap: Remap) -> torch.
     chosen = remap(storage, saved)
     if chosen is None:
         return storage
-    untyped = chosen.untyped() if isinstance(chosen, torch.storage.TypedStorage) else chosen
+    untyped = getattr(chosen, "_untyped_storage", chosen)  # of a TypedStorage, which a function may well give
     if not isinstance(untyped, torch.UntypedStorage):
         raise TypeError(f"map_location returned a {type(chosen).__name__}, not a storage or None")
     return untyped

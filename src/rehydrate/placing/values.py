@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
 
 import torch
 
@@ -31,7 +32,10 @@ _ATOMS = frozenset({str, int, float, bool, type(None), bytes, complex})
 
 
 def load(
-    where: Where | Checkpoint, *, device: Device | None = None, map_location: MapLocation | None = None
+    where: Where | Checkpoint,
+    *,
+    device: Device | None = None,
+    map_location: MapLocation | None = None,
 ) -> object:
     """What `torch.load` gives; see `rehydrate.load`."""
     if device is not None and map_location is not None:
@@ -141,7 +145,7 @@ class _Rebuild:
         """Third pass: what belongs into a shell."""
         shell, of = self._made[id(value)], self._of
         if isinstance(value, Counter) and isinstance(shell, Counter):
-            dict.update(shell, self._copied_items(value))
+            dict.update(shell, dict(self._copied_items(value)))
         elif isinstance(value, dict) and isinstance(shell, dict):
             shell.update(self._copied_items(value))
         elif isinstance(value, (list, deque)):
@@ -154,7 +158,7 @@ class _Rebuild:
             shell.state = of(value.state)
             shell.items = [of(item) for item in value.items]
 
-    def _copied_items(self, value: dict[object, object]) -> Iterator[tuple[object, object]]:
+    def _copied_items(self, value: Mapping[Any, object]) -> Iterator[tuple[Any, Any]]:
         """Keys and values, each replaced by its copy where it has one. Maps of builtins: nothing runs per item."""
         get, keys, items = self._made.get, value.keys(), value.values()
         return zip(map(get, map(id, keys), keys), map(get, map(id, items), items), strict=True)
@@ -187,7 +191,9 @@ def _inside(value: object) -> Iterable[object]:
 def _bare_storage(storage: Storage, made: torch.UntypedStorage) -> object:
     if storage.dtype is None:
         return made
-    return torch.storage.TypedStorage(wrap_storage=made, dtype=torch_dtype(storage.dtype), _internal=True)
+    return torch.storage.TypedStorage(  # type: ignore[no-untyped-call]
+        wrap_storage=made, dtype=torch_dtype(storage.dtype), _internal=True
+    )
 
 
 _SHELLS: Mapping[type, Callable[..., object]] = {

@@ -12,7 +12,7 @@ import os
 import secrets
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from rehydrate.errors import SaveError
 from rehydrate.text import shown
@@ -66,10 +66,8 @@ class Sink:
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
-        try:
+        with suppress(FileNotFoundError):  # committed, or the folder is gone with everything in it
             os.unlink(self._temporary)
-        except FileNotFoundError:
-            pass  # committed, or the folder is gone with everything in it
 
 
 @contextmanager

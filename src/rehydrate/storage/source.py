@@ -14,7 +14,7 @@ import weakref
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from io import SEEK_END
-from typing import BinaryIO, Protocol, cast
+from typing import BinaryIO, Protocol
 
 from rehydrate.errors import ClosedError, MissingFileError, NotACheckpointError, TruncatedError
 from rehydrate.text import shown, size
@@ -108,9 +108,7 @@ class FileSource:
         for start, view in jobs:
             flat = view.cast("B")
             _check_range(self, start, len(flat))
-            chunks.extend(
-                (start + at, flat[at : at + CHUNK]) for at in range(0, len(flat), CHUNK)
-            )
+            chunks.extend((start + at, flat[at : at + CHUNK]) for at in range(0, len(flat), CHUNK))
         if len(chunks) == 1:
             self._pread_into(*chunks[0])
             return
@@ -189,10 +187,8 @@ def open_source(where: Where) -> Source:
     if isinstance(where, (str, os.PathLike)):
         return FileSource(where)
     if hasattr(where, "read") and hasattr(where, "seek"):
-        return StreamSource(cast("BinaryIO", where))
-    raise TypeError(
-        f"expected a path, bytes or a seekable binary file, got {type(where).__name__}"
-    )
+        return StreamSource(where)
+    raise TypeError(f"expected a path, bytes or a seekable binary file, got {type(where).__name__}")
 
 
 def _open_file(path: str) -> int:
@@ -202,9 +198,7 @@ def _open_file(path: str) -> int:
     except (FileNotFoundError, NotADirectoryError) as error:
         raise MissingFileError("there is no such file", where=shown(path)) from error
     except OSError as error:
-        raise NotACheckpointError(
-            f"cannot be opened: {error.strerror}", where=shown(path)
-        ) from error
+        raise NotACheckpointError(f"cannot be opened: {error.strerror}", where=shown(path)) from error
     except ValueError as error:  # a NUL byte in the name
         raise MissingFileError("no file can have this name", where=shown(path)) from error
     kind = os.fstat(descriptor).st_mode

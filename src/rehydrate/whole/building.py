@@ -6,7 +6,7 @@ The code that runs is the caller's own, given as an object. Nothing is imported 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from torch import nn
 
@@ -25,7 +25,7 @@ def load_model(
     where: Where | Checkpoint,
     model: Callable[..., nn.Module] | nn.Module,
     *,
-    args: tuple[object, ...] = (),
+    args: Sequence[object] = (),
     kwargs: Mapping[str, object] | None = None,
     device: Device | None = None,
     which: str | None = None,
@@ -48,14 +48,12 @@ def load_model(
     return built
 
 
-def _built(
-    model: Callable[..., nn.Module], args: tuple[object, ...], kwargs: Mapping[str, object]
-) -> nn.Module:
+def _built(model: Callable[..., nn.Module], args: Sequence[object], kwargs: Mapping[str, object]) -> nn.Module:
     if not callable(model):
         raise TypeError(f"expected a class, a factory or a module, got {type(model).__name__}")
-    if not isinstance(args, tuple):
+    if isinstance(args, str) or not isinstance(args, Sequence):
         raise TypeError(f"args= is a tuple, as in args=(784, 10); got {type(args).__name__}")
-    built = model(*args, **kwargs)
+    built: object = model(*args, **kwargs)
     if not isinstance(built, nn.Module):
         name = getattr(model, "__name__", type(model).__name__)
         raise RebuildError(f"{name} gave a {type(built).__name__}, not a torch.nn.Module")

@@ -61,7 +61,7 @@ class _Region:
     def content(self) -> memoryview:
         flat = torch.empty(0, dtype=torch.uint8, device=self.storage.device)
         flat = flat.set_(self.storage, self.low, (self.high - self.low,), (1,))
-        return memoryview(flat.cpu().numpy())
+        return memoryview(flat.cpu().numpy())  # type: ignore[arg-type]
 
 
 class _Regions:
@@ -74,9 +74,7 @@ class _Regions:
     def add(self, tensor: torch.Tensor) -> None:
         """Widen the region of a tensor's storage to what the tensor shows."""
         low, high = _bytes_shown(tensor)
-        region = self._by_place.setdefault(
-            _place(tensor), _Region(tensor.untyped_storage(), low, high, {tensor.dtype})
-        )
+        region = self._by_place.setdefault(_place(tensor), _Region(tensor.untyped_storage(), low, high, {tensor.dtype}))
         region.low, region.high = min(region.low, low), max(region.high, high)
         region.dtypes.add(tensor.dtype)
 
@@ -95,13 +93,13 @@ def _place(tensor: torch.Tensor) -> tuple[torch.device, int]:
 
 
 def _bytes_shown(tensor: torch.Tensor) -> tuple[int, int]:
-    """The first and last byte of the storage that a tensor shows, from a multiple of 16 for the sake of other dtypes."""
+    """The bytes of its storage that a tensor shows, from a multiple of 16: other dtypes may share them."""
     width = tensor.element_size()
-    start = tensor.storage_offset() * width
+    start = int(tensor.storage_offset()) * width
     if tensor.numel() == 0:
         return start - start % 16, start - start % 16
     last = sum((extent - 1) * stride for extent, stride in zip(tensor.shape, tensor.stride(), strict=True))
-    return start - start % 16, start + (last + 1) * width
+    return start - start % 16, start + (int(last) + 1) * width
 
 
 def _tensors(tree: object) -> Iterator[torch.Tensor]:
@@ -156,18 +154,28 @@ class _Writer:
         if type(tensor) is nn.Parameter:
             inner = self._tensor(tensor.data, path)
             return _rebuild("_rebuild_parameter", inner, tensor.requires_grad, OrderedDict())
-        if type(tensor) is not torch.Tensor and not isinstance(tensor, nn.Buffer if hasattr(nn, "Buffer") else nn.Parameter):
+        if type(tensor) is not torch.Tensor and not isinstance(
+            tensor, nn.Buffer if hasattr(nn, "Buffer") else nn.Parameter
+        ):
             raise SaveError(
                 f"{type(tensor).__name__} is a tensor of a kind of its own, and a reader would need its class",
                 where=shown(spelled(path)),
                 hint="save tensor.as_subclass(torch.Tensor)",
             )
         if tensor.is_nested:
-            raise SaveError("a nested tensor is not saved", where=shown(spelled(path)), hint="save tensor.unbind()")
+            raise SaveError(
+                "a nested tensor is not saved",
+                where=shown(spelled(path)),
+                hint="save tensor.unbind()",
+            )
         if tensor.is_meta:
             dtype = Global("torch", str(tensor.dtype).removeprefix("torch."))
             return _rebuild(
-                "_rebuild_meta_tensor_no_storage", dtype, tuple(tensor.shape), tensor.stride(), tensor.requires_grad
+                "_rebuild_meta_tensor_no_storage",
+                dtype,
+                tuple(tensor.shape),
+                tensor.stride(),
+                tensor.requires_grad,
             )
         if tensor.layout is not torch.strided:
             return self._sparse(tensor, path)
@@ -183,7 +191,13 @@ class _Writer:
         metadata = {name: True for name, on in (("conj", tensor.is_conj()), ("neg", tensor.is_neg())) if on}
         more = (metadata,) if metadata else ()
         if stem is None or len(region.dtypes) > 1:
-            token = ("storage", Global("torch.storage", "UntypedStorage"), region.key, location, region.high - region.low)
+            token = (
+                "storage",
+                Global("torch.storage", "UntypedStorage"),
+                region.key,
+                location,
+                region.high - region.low,
+            )
             dtype = Global("torch", str(tensor.dtype).removeprefix("torch."))
             args = (PersistentId(token), offset, shape, strides, grad, OrderedDict(), dtype, *more)
             return _rebuild("_rebuild_tensor_v3", *args)
@@ -191,7 +205,14 @@ class _Writer:
         stored = PersistentId(("storage", Global("torch", stem + "Storage"), region.key, location, numel))
         if tensor.is_quantized:
             return _rebuild(
-                "_rebuild_qtensor", stored, offset, shape, strides, self._quantizer(tensor), grad, OrderedDict()
+                "_rebuild_qtensor",
+                stored,
+                offset,
+                shape,
+                strides,
+                self._quantizer(tensor),
+                grad,
+                OrderedDict(),
             )
         return _rebuild("_rebuild_tensor_v2", stored, offset, shape, strides, grad, OrderedDict(), *more)
 

@@ -38,7 +38,11 @@ class Saved:
 
 
 def save(
-    obj: object, where: str | os.PathLike[str], *, format: str | None = None, durable: bool = True  # noqa: A002
+    obj: object,
+    where: str | os.PathLike[str],
+    *,
+    format: str | None = None,  # noqa: A002 - the word that everybody uses
+    durable: bool = True,
 ) -> Saved:
     """Save `obj`; see `rehydrate.save`."""
     started = time.perf_counter()

@@ -1,0 +1,1 @@
+"""Floor 8: known models with their weights, and what they are for."""
