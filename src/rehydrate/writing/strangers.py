@@ -10,7 +10,7 @@ __all__ = ["refuse"]
 
 
 def refuse(value: object, path: Path) -> SaveError:
-    """The error for a value that is neither a tensor nor plain data; nothing has been written yet."""
+    """The error for a value that is neither a tensor nor plain data."""
     kind = type(value)
     return SaveError(
         f"a {shown(kind.__module__)}.{shown(kind.__qualname__)} is neither a tensor nor plain data; nothing was written",
