@@ -16,7 +16,7 @@ another format and is never run. Source: `torch/serialization.py` and `caffe2/se
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from rehydrate.checkpoint.checkpoint import Checkpoint
 from rehydrate.checkpoint.record import brief
@@ -53,7 +53,7 @@ def _read(source: Source, limits: Limits) -> Checkpoint:
     storages = _Storages(directory, prefix, "raw" if order == "little" else "big-endian")
     reading = read_known_pickle(
         directory.read(directory.members[prefix + "data.pkl"], limits.pickle_bytes),
-        persistent=storages.find,
+        persistent=storages,
         limits=limits,
     )
     if reading.end != directory.members[prefix + "data.pkl"].size:
@@ -118,13 +118,13 @@ class _Storages:
 
     def __init__(self, directory: ZipDirectory, prefix: str, coding: str) -> None:
         self.made: dict[str, Storage] = {}
-        self._kinds: dict[int, tuple[object, DType | None, int]] = {}
+        self._kinds: dict[int, tuple[object, DType, int]] = {}
         self._members: Mapping[str, Member] = directory.members
         self._folder = prefix + "data/"
         self._directory = directory
         self._coding = coding
 
-    def find(self, token: object) -> Storage:
+    def __call__(self, token: object) -> Storage:
         """The storage of a persistent id; what the id claims is held against the record."""
         if type(token) is not tuple or len(token) != 5 or token[0] != "storage":
             raise CorruptError("unsupported persistent id: not a storage of torch's", found=brief(token))
@@ -152,13 +152,28 @@ class _Storages:
         self.made[key] = storage
         return storage
 
-    def _kind(self, kind: object) -> tuple[object, DType | None, int]:
+    def alike(self, kind: object, location: str, numel: int) -> tuple[Callable[[str], Storage], int]:
+        """See `tensor_runs.Persistent`: the same as a call, with what many storages have in common looked up once."""
+        known = self._kinds.get(id(kind)) or self._kind(kind)
+        dtype, nbytes = known[1], numel * known[2]
+        made, members, folder, pieces = self.made, self._members, self._folder, self._pieces
+
+        def storage_of(key: str) -> Storage:
+            member = members.get(folder + key)
+            if key in made or member is None or member.size != nbytes:
+                return self(("storage", kind, key, location, numel))
+            storage = made[key] = Storage(key, dtype, nbytes, location, pieces, member, member.offset)
+            return storage
+
+        return storage_of, nbytes
+
+    def _kind(self, kind: object) -> tuple[object, DType, int]:
         """A storage class, its element type, and the bytes of one element."""
         try:
             dtype = storage_dtype(kind)
         except KeyError as error:
             raise CorruptError("a storage of an unknown kind", found=brief(kind)) from error
-        known = (kind, dtype, 1 if dtype is None else dtype.itemsize)
+        known = (kind, dtype, dtype.itemsize)
         self._kinds[id(kind)] = known
         return known
 

@@ -32,8 +32,8 @@ __all__ = ["Member", "ZipDirectory"]
 _END = struct.Struct("<4s4H2LH")
 _END64 = struct.Struct("<4sQ2H2L4Q")
 _LOCATOR64 = struct.Struct("<4sLQL")
-_ENTRY = struct.Struct("<4s6H3L5H2L")
-_LOCAL = struct.Struct("<4s5H3L2H")
+_ENTRY = struct.Struct("<4s4x2H4x3L4H6xL")
+_LOCAL = struct.Struct("<4s2x2H8x2L2H")
 _TAIL = _END.size + 0xFFFF
 _ENCRYPTED = 0x1 | 0x40 | 0x2000
 _STORED, _DEFLATED = 0, 8
@@ -157,8 +157,8 @@ class ZipDirectory:
         for _ in range(count):
             if at > last:
                 raise CorruptError("the zip directory has fewer entries than it says")
-            (signature, _, _, flags, method, _, _, crc, packed, size, name_length, extra_length,
-             comment_length, disk, _, _, offset) = unpack(directory, at)  # fmt: skip
+            (signature, flags, method, crc, packed, size, name_length, extra_length, comment_length, disk,
+             offset) = unpack(directory, at)  # fmt: skip
             if signature != b"PK\1\2" or disk not in (0, 0xFFFF):
                 raise CorruptError("the zip directory is broken", where=f"entry {len(raw):,}")
             begin = at + _ENTRY.size
@@ -181,12 +181,15 @@ class ZipDirectory:
     def _data_start(self, member: Member) -> int:
         """The first byte of a member's data, after a local header that says what the directory says."""
         need = _LOCAL.size + len(member.raw_name)
-        at, window = self._window_over(member, need)
-        header: tuple[bytes, int, int, int, int, int, int, int, int, int, int] = _LOCAL.unpack_from(window, at)
-        signature, _, flags, method, _, _, _, packed, size, name_length, extra_length = header
+        begin, window = self._window  # the one that was read last: headers of small members lie close together
+        at = member.offset - begin
+        if not 0 <= at <= len(window) - need:
+            at, window = 0, self._window_at(member, need)
+        header: tuple[bytes, int, int, int, int, int, int] = _LOCAL.unpack_from(window, at)
+        signature, flags, method, packed, size, name_length, extra_length = header
         if signature != b"PK\3\4" or flags & _ENCRYPTED or method != member.method:
             raise CorruptError("an entry's own header is broken", where=shown(member.name))
-        if name_length != len(member.raw_name) or window[at + _LOCAL.size : at + need] != member.raw_name:
+        if name_length != len(member.raw_name) or not window.startswith(member.raw_name, at + _LOCAL.size):
             raise AmbiguousError(
                 "an entry has one name in the directory and another in its own header; readers disagree",
                 where=shown(member.name),
@@ -199,21 +202,14 @@ class ZipDirectory:
             raise CorruptError("an entry reaches into the next", where=shown(member.name))
         return start
 
-    def _window_over(self, member: Member, need: int) -> tuple[int, bytes]:
-        """Bytes that hold the first `need` of a local header, and where it begins in them.
-
-        The window that was read last, if it is there: headers of small members lie close together.
-        """
-        begin, window = self._window
-        at = member.offset - begin
-        if 0 <= at <= len(window) - need:
-            return at, window
+    def _window_at(self, member: Member, need: int) -> bytes:
+        """The next window: bytes from the beginning of a member, at least the first `need` of its local header."""
         wanted = _WINDOW if member.packed < _CLOSE else need
         window = self.source.read(member.offset, min(wanted, self.source.size - member.offset))
         if len(window) < need:
             raise TruncatedError("the file ends inside an entry's header", where=shown(member.name))
         self._window = (member.offset, window)
-        return 0, window
+        return window
 
 
 def _places(data: bytes, signature: bytes) -> list[int]:
@@ -254,8 +250,9 @@ def _without_overlap(raw: list[_Raw], directory_at: int) -> dict[str, Member]:
     if raw and raw[0][0] != 0:
         raise AmbiguousError("there are bytes before the zip archive; another reader may read those")
     limits = [entry[0] for entry in raw[1:]] + [directory_at]
+    new = tuple.__new__  # what `Member(…)` does, without the Python function around it: half of the time
     members = {
-        text: Member(text, offset, limit, size, packed, method, crc, name)
+        text: new(Member, (text, offset, limit, size, packed, method, crc, name))
         for (offset, name, size, packed, method, crc), limit in zip(raw, limits, strict=True)
         if offset + _LOCAL.size + len(name) + packed <= limit
         for text in (_text(name),)

@@ -20,7 +20,7 @@ from bisect import bisect_right
 from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from rehydrate.checkpoint.record import Record
 from rehydrate.checkpoint.tensor import TensorRef
@@ -29,7 +29,7 @@ from rehydrate.errors import AmbiguousError, CorruptError, LimitError, Truncated
 from rehydrate.limits import Limits
 from rehydrate.text import shown
 
-__all__ = ["NOWHERE", "UNFIT", "Constructor", "Handler", "Machine", "Name", "Shortcut", "Stateful"]
+__all__ = ["NOWHERE", "UNFIT", "Constructor", "Handler", "Machine", "Name", "Shortcut", "Stateful", "Stretch"]
 
 Constructor = Callable[[tuple[object, ...]], object]
 Name = tuple[str, str]
@@ -53,6 +53,26 @@ class Stateful:
 
     value: object
     state: object
+
+
+class Stretch(NamedTuple):
+    """Opcodes that a shortcut ran over, and the memo slots that they would have filled."""
+
+    first: int
+    """The first slot; the others follow it."""
+    slots: int
+    start: int
+    """The first byte, and below the byte after the last one."""
+    stop: int
+    values: tuple[tuple[range, Sequence[object]], ...]
+    """Slots whose values the shortcut has made, and those values: they must come back as the same objects."""
+
+    def made(self, slot: int) -> object:
+        """What the shortcut made for a slot, or `UNFIT`."""
+        for slots, values in self.values:
+            if slot in slots:
+                return values[slots.index(slot)]
+        return UNFIT
 
 
 class Machine:
@@ -90,8 +110,8 @@ class Machine:
         self.marks: list[list[object]] = []
         self.memo: dict[int, object] = {}
         self.top = 0
-        self.lazy: list[tuple[int, int, int, int]] = []
-        """Stretches a shortcut ran over: first memo slot, slots, first byte, byte after; rising."""
+        self.lazy: list[Stretch] = []
+        """What a shortcut ran over, rising; none of these slots is in the memo before somebody asks."""
         self.trigger: object = None
         self.names: dict[Name, object] = parent.names if parent else {}
         self.first_seen: dict[Name, int] = parent.first_seen if parent else {}
@@ -188,12 +208,13 @@ class Machine:
         """The value of a memo slot, replaying the stretch that a shortcut ran over if it lies in one."""
         if slot in self.memo:
             return self.memo[slot]
-        which = bisect_right(self.lazy, slot, key=lambda stretch: stretch[0]) - 1
-        if which >= 0:
-            first, count, start, stop = self.lazy[which]
-            if slot < first + count:
-                self.replay(first, count, start, stop)
-                return self.memo[slot]
+        which = bisect_right(self.lazy, slot, key=lambda stretch: stretch.first) - 1
+        if which >= 0 and slot < self.lazy[which].first + self.lazy[which].slots:
+            value = self.lazy[which].made(slot)
+            if value is UNFIT:
+                self.replay(self.lazy[which])
+                value = self.memo[slot]
+            return value
         if self.parent is not None:
             return self.parent.recall(slot)
         raise self.broken(f"it recalls memo {slot}, which was never put")
@@ -201,19 +222,20 @@ class Machine:
     def settle(self) -> None:
         """Fill every slot that shortcuts left open: one is about to change, or to be counted."""
         for stretch in self.lazy:
-            self.replay(*stretch)
+            self.replay(stretch)
         self.lazy.clear()
 
-    def replay(self, first: int, count: int, start: int, stop: int) -> None:
+    def replay(self, stretch: Stretch) -> None:
         """Take a stretch opcode by opcode and keep what it put; what stands in the memo already stays."""
         again = Machine(
-            self.data, start, constructors=self.constructors, constants=self.constants,
+            self.data, stretch.start, constructors=self.constructors, constants=self.constants,
             persistent=self.persistent, shortcut=None, handlers=self.handlers, limits=self.limits,
             parent=self,
         )  # fmt: skip
-        again.run(stop)
-        for slot in range(first, first + count):
-            self.memo.setdefault(slot, again.memo[slot])
+        again.run(stretch.stop)
+        for slot in range(stretch.first, stretch.first + stretch.slots):
+            made = stretch.made(slot)
+            self.memo.setdefault(slot, again.memo[slot] if made is UNFIT else made)
 
     def named(self, module: str, name: str) -> None:
         """Push what a name stands for: a constant of ours, or a bare record, the same one each time."""

@@ -14,23 +14,22 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Callable, Iterator
+from typing import Protocol, cast, runtime_checkable
 
 from rehydrate.checkpoint.record import Record
-from rehydrate.checkpoint.tensor import NO_TRAITS, Storage, Window
-from rehydrate.dtypes import DType
-from rehydrate.pickles.machine import NOWHERE, Machine, Shortcut
-from rehydrate.pickles.torch_names import REBUILD, REQUIRES_GRAD, storage_dtype, tensor_on
+from rehydrate.checkpoint.tensor import NO_TRAITS, Storage, TensorRef, Window
+from rehydrate.pickles.machine import NOWHERE, Machine, Shortcut, Stretch
+from rehydrate.pickles.torch_names import REBUILD, REQUIRES_GRAD, storage_dtype
 
-__all__ = ["TENSOR_RUNS"]
+__all__ = ["TENSOR_RUNS", "Persistent"]
 
 _GET = rb"(?:h.|j....)"
 _PUT = rb"(?:q.|r....)"
 _INT = rb"(?:K.|M..|J....)"
 _DIMENSIONS = rb"(?:" + _INT + rb"\x85|" + _INT * 2 + rb"\x86|" + _INT * 3 + rb"\x87|\((?:" + _INT + rb"){4,8}t)"
 _RUN = re.compile(
-    _GET + rb"\(\("  # the rebuild function; the arguments; the persistent id
+    rb"(" + _GET + rb")\(\("  # the rebuild function; the arguments; the persistent id
     + rb"(" + _GET + _GET + rb")X(.)\0\0\0([0-9]{1,9})(" + _PUT + rb")"  # 'storage', its class; its key
     + rb"(" + _GET + _INT + rb")t(" + _PUT + rb")Q"  # where it was, how many elements
     + rb"(" + _INT + _DIMENSIONS + rb")(" + _PUT + rb")"  # offset, shape
@@ -41,19 +40,14 @@ _RUN = re.compile(
 )  # fmt: skip
 _SLOTS = 7
 """Puts of a run, in order: key, persistent id, shape, strides, OrderedDict, arguments, tensor."""
-_LONG_PUTS = struct.Struct("<cIcIcIcI" + "ccI" * 3)
+_LAST_SHORT = 255
+"""The last memo slot that is put and recalled with one byte."""
 _LONGEST_NAME = 1 << 16
 """Bytes; a longer name is left to the machine."""
 
 
 def _put(slot: int) -> bytes:
-    return b"q" + bytes((slot,)) if slot < 256 else b"r" + slot.to_bytes(4, "little")
-
-
-def _short_puts(top: int) -> bytes:
-    """The puts of a run whose first slot is `top`, with the R, t and R before the last three."""
-    one, two, three, four, five, six, seven = map(_put, range(top, top + _SLOTS))
-    return one + two + three + four + b"R" + five + b"t" + six + b"R" + seven
+    return b"q" + bytes((slot,)) if slot <= _LAST_SHORT else b"r" + slot.to_bytes(4, "little")
 
 
 def _numbers(spelled: bytes) -> Iterator[int]:
@@ -66,15 +60,58 @@ def _numbers(spelled: bytes) -> Iterator[int]:
         at += 1 + width
 
 
-class _Plan(NamedTuple):
-    """What the fixed groups of a run mean, decoded once."""
+@runtime_checkable
+class Persistent(Protocol):
+    """What a container offers so that runs can be taken: storages by persistent id, and many of one kind at once."""
 
-    kind: Record
-    dtype: DType
-    location: str
-    numel: int
-    window: Window
-    reach: int
+    def __call__(self, token: object) -> object:
+        """What a persistent id stands for."""
+
+    def alike(self, kind: object, location: str, numel: int) -> tuple[Callable[[str], Storage], int]:
+        """For storages that differ in their key only: key → storage, and the bytes that each of them has.
+
+        The function raises what the call with a whole id would raise.
+        """
+
+
+class _Plan:
+    """What the parts of a run mean that many runs share, decoded once; and how such a run is spelled."""
+
+    __slots__ = ("head", "key_at", "next", "parts", "spellings", "storage_of", "window")
+
+    def __init__(self, fixed: tuple[bytes, ...], storage_of: Callable[[str], Storage], window: Window) -> None:
+        self.storage_of = storage_of
+        self.window = window
+        opener, classes, place, extents, steps, flags = fixed
+        self.head = opener + b"((" + classes + b"X"
+        self.key_at = len(self.head) + 4
+        self.parts = b"r", place + b"tr", b"Q" + extents + b"r", steps + b"r", flags + b")Rr", b"tr", b"Rr"
+        """What stands before each of the seven slots."""
+        self.spellings: dict[int, tuple[Callable[..., bytes], int, bytes]] = {}
+        self.next: _Plan | None = None
+        """The plan of the run that came after the last run of this one: most likely it comes again."""
+
+    def spelling(self, digits: int) -> tuple[Callable[..., bytes], int, bytes]:
+        """For keys of so many digits: what packs a run's bytes, how many there are, and those before the key."""
+        head = self.head + bytes((digits, 0, 0, 0))
+        form = struct.Struct(f"<{len(head)}s{digits}s" + "".join(f"{len(part)}sI" for part in self.parts))
+        made = self.spellings[digits] = form.pack, form.size, head
+        return made
+
+    def key_of(self, data: bytes, at: int, top: int) -> tuple[bytes, int]:
+        """The key of the run at `at` if it is one of this plan with slots from `top`, and where the run ends."""
+        key_at = at + self.key_at
+        if key_at > len(data):
+            return b"", at
+        digits = data[key_at - 4]
+        key = data[key_at : key_at + digits]
+        pack, length, head = self.spellings.get(digits) or self.spelling(digits)
+        one, two, three, four, five, six, seven = self.parts
+        run = pack(
+            head, key, one, top, two, top + 1, three, top + 2, four, top + 3, five, top + 4, six, top + 5,
+            seven, top + 6,
+        )  # fmt: skip
+        return (key, at + length) if data.startswith(run, at) and key.isdigit() and digits < 10 else (b"", at)
 
 
 def _recalled(machine: Machine, gets: bytes) -> Iterator[object]:
@@ -91,7 +128,7 @@ def _planned(machine: Machine, fixed: tuple[bytes, ...]) -> _Plan | None:
 
     None where the machine has to look by itself, and perhaps to complain.
     """
-    classes, place, extents, steps, flags = fixed
+    _, classes, place, extents, steps, flags = fixed
     word, kind = _recalled(machine, classes)
     (location,) = _recalled(machine, place)
     (hooks,) = _recalled(machine, flags[1:])
@@ -108,65 +145,75 @@ def _planned(machine: Machine, fixed: tuple[bytes, ...]) -> _Plan | None:
         dtype = storage_dtype(kind)
     except KeyError:
         return None
-    if dtype is None:
-        return None
     window = Window(dtype, tuple(shape), strides, offset, REQUIRES_GRAD if flags[0] == 0x88 else NO_TRAITS)
-    return _Plan(kind, dtype, location, numel, window, window.reach)
+    persistent = cast("Persistent", machine.persistent)  # `_take_runs` has seen that it is one
+    storage_of, nbytes = persistent.alike(kind, location, numel)
+    return _Plan(fixed, storage_of, window) if window.reach <= nbytes else None
 
 
 def _take_runs(machine: Machine) -> bool:
     """Take as many runs as follow each other, with the names between them; false if there is not even one."""
-    if machine.persistent is None or machine.boundary != NOWHERE:
+    if not isinstance(machine.persistent, Persistent) or machine.boundary != NOWHERE:
         return False
-    if machine.cache is None:
-        machine.cache = {}
-    plans: dict[tuple[bytes, ...], _Plan | None] = machine.cache
-    data, stack, memo, lazy, persistent = (
-        machine.data,
-        machine.stack,
-        machine.memo,
-        machine.lazy,
-        machine.persistent,
-    )
-    opener = _get_before(machine)
-    at, top, taken = machine.at - len(opener), machine.top, False
-    # One loop over local names, and no calls that can be spared: this is where a file of many tensors is opened.
-    match, pack = _RUN.match, _LONG_PUTS.pack
-    while run := match(data, at):
-        (classes, length, key, put_key, place, put_id, extents, put_size, steps, put_stride, flags,
-         tail) = run.groups()  # fmt: skip
-        puts = _short_puts(top) if top < 256 else pack(
-            b"r", top, b"r", top + 1, b"r", top + 2, b"r", top + 3,
-            b"R", b"r", top + 4, b"t", b"r", top + 5, b"R", b"r", top + 6,
-        )  # fmt: skip
-        if put_key + put_id + put_size + put_stride + tail != puts or length[0] != len(key):
-            break
-        fixed = (classes, place, extents, steps, flags)
-        if fixed not in plans:
-            plans[fixed] = _planned(machine, fixed)
-        plan = plans[fixed]
-        if plan is None:
-            break
-        kind, dtype, location, numel, window, reach = plan
-        storage = persistent(("storage", kind, key.decode("ascii"), location, numel))
-        if type(storage) is not Storage or storage.dtype is not dtype:
-            break
-        tensor = tensor_on(storage, window, reach)
-        stack.append(tensor)
-        stop = run.end()
-        lazy.append((top, _SLOTS, at, stop))
+    data, opener = machine.data, _get_before(machine)
+    start = at = stop = machine.at - len(opener)
+    first = top = machine.top
+    tensors: list[object] = []
+    names: list[object] = []
+    plan: _Plan | None = None
+    # One loop over local names: this is where a file of many tensors is opened.
+    while True:
+        key, following = b"", None if plan is None else plan.next
+        if following is not None and top > _LAST_SHORT:
+            key, end = following.key_of(data, at, top)
+        if following is None or not key:
+            found = _recognised(machine, opener, at, top)
+            if found is None:
+                break
+            following, key, end = found
+            if plan is not None:
+                plan.next = following
+        plan = following
+        tensors.append(TensorRef("", plan.window, plan.storage_of(key.decode("ascii"))))
         top += _SLOTS
-        memo[top - 1] = tensor
-        machine.at, machine.top, taken = stop, top, True
+        stop = end
         name, at = _name_at(data, stop, _put(top) + opener)
         if name is None:
             break
-        stack.append(name)
-        memo[top] = name
+        names.append(name)
         top += 1
-        machine.at = at = at - len(opener)
-        machine.top = top
-    return taken
+        stop = at = at - len(opener)
+    if not tensors:
+        return False
+    # The names lie between the tensors: as many as those, or one fewer.
+    values: list[object] = [None] * (len(tensors) + len(names))
+    values[::2], values[1::2] = tensors, names
+    machine.stack.extend(values)
+    slots = (range(first + _SLOTS - 1, top, _SLOTS + 1), tensors), (range(first + _SLOTS, top, _SLOTS + 1), names)
+    machine.lazy.append(Stretch(first, top - first, start, stop, slots))
+    machine.at, machine.top = stop, top
+    return True
+
+
+def _recognised(machine: Machine, opener: bytes, at: int, top: int) -> tuple[_Plan, bytes, int] | None:
+    """The plan, the key and the end of the run at `at` whose slots begin at `top`, if there is one."""
+    run = _RUN.match(machine.data, at)
+    if run is None:
+        return None
+    (get, classes, length, key, put_key, place, put_id, extents, put_size, steps, put_stride, flags,
+     tail) = run.groups()  # fmt: skip
+    one, two, three, four, five, six, seven = map(_put, range(top, top + _SLOTS))
+    puts = one + two + three + four + b"R" + five + b"t" + six + b"R" + seven
+    if get != opener or put_key + put_id + put_size + put_stride + tail != puts or length[0] != len(key):
+        return None
+    if machine.cache is None:
+        machine.cache = {}
+    plans: dict[tuple[bytes, ...], _Plan | None] = machine.cache
+    fixed = (opener, classes, place, extents, steps, flags)
+    if fixed not in plans:
+        plans[fixed] = _planned(machine, fixed)
+    plan = plans[fixed]
+    return None if plan is None else (plan, key, run.end())
 
 
 def _get_before(machine: Machine) -> bytes:
