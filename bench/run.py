@@ -1,0 +1,72 @@
+"""`make bench`: rehydrate beside torch on the same files, in the same run, interleaved; writes bench/results.md.
+
+Every contestant has a process of its own, started once, that does one load when told to: so each may have its own
+environment, and none inherits another's memory. Rounds alternate in order (A B C, C B A), memory is touched and given
+back before each load (a virtual machine pays for a page's first touch), and what a contestant loaded is compared with
+what the others loaded, bit for bit, before any figure counts. Files are warm: in the page cache. Reported are the
+least and the median of wall seconds, and the ratio of medians.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from pathlib import Path
+
+from contestants import CONTESTANTS, Worker
+from report import Row, machine, write_results
+from start_up import measure_start_up
+from workloads import WORKLOADS, Workload
+
+
+def measured(workload: Workload, path: Path, rounds: int) -> list[Row]:
+    """Each contestant's times on one file; exits when two of them loaded different things."""
+    workers = [Worker(name, path) for name in CONTESTANTS]
+    try:
+        digests = {worker.name: worker.digest() for worker in workers}  # warms both the file and the process, too
+        if len(set(digests.values())) != 1:
+            sys.exit(f"{workload.name}: the contestants loaded different things: {digests}")
+        times: dict[str, list[float]] = {worker.name: [] for worker in workers}
+        for number in range(rounds):
+            for worker in workers if number % 2 == 0 else reversed(workers):
+                times[worker.name].append(worker.load())
+    finally:
+        for worker in workers:
+            worker.close()
+    return [Row(name, tuple(seconds)) for name, seconds in times.items()]
+
+
+def main() -> None:
+    """Measure everything, say it, and write it down."""
+    parser = argparse.ArgumentParser(description="rehydrate beside torch.load")
+    parser.add_argument("--rounds", type=int, default=9, help="loads of each contestant (default 9)")
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results.md")
+    options = parser.parse_args()
+    print(machine())
+    tables: list[tuple[str, list[Row]]] = []
+    with tempfile.TemporaryDirectory(prefix="rehydrate-bench-") as folder:
+        for workload in WORKLOADS:
+            path = Path(folder, workload.file)
+            workload.write(path)
+            rows = measured(workload, path, options.rounds)
+            tables.append((workload.name, rows))
+            show(workload.name, rows)
+            path.unlink()
+        start_up = measure_start_up(Path(folder), options.rounds)
+    tables.append(start_up)
+    show(*start_up)
+    write_results(options.out, tables, options.rounds)
+    print(f"written to {options.out}")
+
+
+def show(name: str, rows: list[Row]) -> None:
+    """One table on the terminal."""
+    print(f"\n{name}")
+    ours = rows[0].median
+    for row in rows:
+        print(f"  {row.contestant:<44} min {row.least:7.3f} s   median {row.median:7.3f} s   {row.median / ours:5.1f}x")
+
+
+if __name__ == "__main__":
+    main()
