@@ -21,7 +21,7 @@ __all__ = ["command"]
 @click.option("--json", "as_json", is_flag=True, help="One JSON object instead of text.")
 def command(what: str, data: str, model: str | None, as_json: bool) -> int:
     """Test a network on the test digits."""
-    from rehydrate.zoo.mnist.train import evaluate
+    from rehydrate.zoo.mnist.training import evaluate
 
     evaluation = evaluate(data, model)
     if as_json:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from rehydrate.cli.out import note, say
-from rehydrate.zoo.mnist.training_defaults import EPOCHS
+from rehydrate.zoo.mnist.shapes import EPOCHS
 
 __all__ = ["command"]
 
@@ -24,7 +24,7 @@ __all__ = ["command"]
 @click.option("--from", "start", metavar="FILE", help="Begin with these weights.")
 def command(what: str, data: str, out: str, epochs: int, net: str | None, start: str | None) -> int:
     """Train a network and save its weights."""
-    from rehydrate.zoo.mnist.train import train
+    from rehydrate.zoo.mnist.training import train
 
     saved = train(data, out, epochs=epochs, net=net, start=start, report=note)
     say(str(saved))
