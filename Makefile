@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check bench fmt clean
+.PHONY: demo test check bench pictures fuzz fmt clean
 
 demo: $(VENV)/.ready
 	$(BIN)/python demo/run.py
@@ -16,6 +16,12 @@ check: $(VENV)/.ready
 
 bench: $(VENV)/.ready
 	$(BIN)/python bench/run.py
+
+pictures: $(VENV)/.ready
+	$(BIN)/python bench/pictures.py
+
+fuzz: $(VENV)/.ready
+	REHYDRATE_FUZZ=1 $(BIN)/python -m pytest tests/hostile tests/pickles
 
 fmt: $(VENV)/.ready
 	$(BIN)/ruff check --fix-only . && $(BIN)/ruff format .

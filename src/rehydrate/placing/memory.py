@@ -104,6 +104,8 @@ def _lay_out(group: list[tuple[Piece, Storage]]) -> tuple[Block, list[tuple[int,
 def _allocate(nbytes: int) -> mmap.mmap | bytearray:
     if nbytes < LARGE:
         return bytearray(nbytes)
+    if not hasattr(mmap, "MAP_PRIVATE"):  # Windows
+        return mmap.mmap(-1, nbytes)
     # Private: Python's default is shared, which a fork would share and huge pages leave out.
     memory = mmap.mmap(-1, nbytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     if nbytes >= HUGE_PAGES and hasattr(mmap, "MADV_HUGEPAGE"):
@@ -114,7 +116,7 @@ def _allocate(nbytes: int) -> mmap.mmap | bytearray:
 
 def _correct_byte_order(block: Block, swapped: set[Storage]) -> None:
     for storage, at in block.places:
-        if storage not in swapped or storage.dtype is None:
+        if storage not in swapped:
             continue
         width = storage.dtype.itemsize // (2 if storage.dtype.kind == "complex" else 1)
         view = memoryview(block.memory)[at : at + storage.nbytes]

@@ -3,11 +3,12 @@
 A new file is written under a temporary name in the same folder, synced, renamed over the old one, and the folder is
 synced too: after `commit` returns, both the bytes and the name are on the disk. Until then the old file is untouched,
 and `abandon` (or a crash) leaves nothing under the real name. The mode is the old file's, or what the umask allows;
-a symbolic link stays, and its target is replaced.
+until the new file has it, nobody else can read along. A symbolic link stays, and its target is replaced.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 import stat
@@ -30,15 +31,14 @@ class Sink:
         self.path = os.fspath(path)
         self.position = 0
         self._durable = durable
-        self._target = os.path.realpath(self.path)
-        self._folder = os.path.dirname(self._target)
-        if os.path.isdir(self._target):
-            raise SaveError("a folder has this name; nothing was written", where=shown(self.path))
-        name = f".{os.path.basename(self._target)[:100]}.{secrets.token_hex(6)}.part"
-        self._temporary = os.path.join(self._folder, name)
         with _named_errors(self.path):
-            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-            self._descriptor = os.open(self._temporary, flags, 0o666)
+            self._target = os.path.realpath(self.path)
+            self._folder, name = os.path.split(self._target)
+            self._mode = _mode_of(self._target)
+            self._temporary = os.path.join(self._folder, _temporary_name(name))
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+            flags |= getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)  # Unix has the one, Windows the other
+            self._descriptor = os.open(self._temporary, flags, 0o666 if self._mode is None else 0o600)
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Append bytes."""
@@ -52,21 +52,23 @@ class Sink:
     def commit(self) -> None:
         """Make what was written the file, on the disk."""
         with _named_errors(self.path):
-            _copy_mode(self._target, self._descriptor)
+            if self._mode is not None:
+                os.chmod(self._temporary, self._mode)
             if self._durable:
                 os.fsync(self._descriptor)
-            os.close(self._descriptor)
-            self._descriptor = -1
+            descriptor, self._descriptor = self._descriptor, -1
+            os.close(descriptor)
             os.replace(self._temporary, self._target)
-            if self._durable:
-                _sync_folder(self._folder)
+        if self._durable:
+            _sync_folder(self._folder, self.path)
 
     def abandon(self) -> None:
         """Forget what was written; the old file is as it was."""
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
-        with suppress(FileNotFoundError):  # committed, or the folder is gone with everything in it
+        with suppress(OSError):  # committed, or the folder is gone: there is an error already, and it says more
+            if self._descriptor >= 0:
+                descriptor, self._descriptor = self._descriptor, -1
+                os.close(descriptor)
+        with suppress(OSError):
             os.unlink(self._temporary)
 
 
@@ -85,21 +87,42 @@ def replacing(path: str | os.PathLike[str], *, durable: bool = True) -> Iterator
         raise
 
 
-def _copy_mode(target: str, descriptor: int) -> None:
-    """The mode of the file that is replaced; a new one has what the umask left of 0666."""
+def _temporary_name(name: str) -> str:
+    """A name in the same folder that no other writer has; a long name is cut, for systems count its bytes."""
+    stem = name.encode("utf-8", "ignore")[:100].decode("utf-8", "ignore")
+    return f".{stem}.{secrets.token_hex(6)}.part"
+
+
+def _mode_of(target: str) -> int | None:
+    """The mode of the file that is replaced; None for a new one, which has what the umask leaves of 0666."""
     try:
-        old = os.stat(target)
+        mode = os.stat(target).st_mode
     except FileNotFoundError:
+        return None
+    if not stat.S_ISREG(mode):
+        what = "a folder" if stat.S_ISDIR(mode) else "something that is not a regular file"
+        raise SaveError(f"{what} has this name; nothing was written", where=shown(target))
+    return stat.S_IMODE(mode)
+
+
+def _sync_folder(folder: str, path: str) -> None:
+    """Put the new name on the disk."""
+    if not hasattr(os, "O_DIRECTORY"):  # Windows opens no folder, and keeps names in a journal
         return
-    os.fchmod(descriptor, stat.S_IMODE(old.st_mode))
-
-
-def _sync_folder(folder: str) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        if error.errno in (errno.EINVAL, errno.ENOTSUP):  # a file system whose folders cannot be synced
+            return
+        raise SaveError(
+            f"the new file is in its place, but the system did not confirm its name: {error.strerror or error}",
+            where=shown(path),
+            hint="it may be lost if the machine stops now; save it again",
+        ) from error
 
 
 @contextmanager
@@ -109,8 +132,19 @@ def _named_errors(path: str) -> Iterator[None]:
         yield
     except SaveError:
         raise
-    except OSError as error:
+    except (OSError, ValueError) as error:  # ValueError: a NUL byte in the name
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise SaveError(
-            f"the file was not saved: {error.strerror or error}; what was there before still is",
+            f"the file was not saved: {reason}; what was there before still is",
             where=shown(path),
+            hint=_advice(error, path),
         ) from error
+
+
+def _advice(error: Exception, path: str) -> str:
+    folder = os.path.dirname(os.path.abspath(path)) if "\0" not in path else ""
+    if isinstance(error, FileNotFoundError) and not os.path.isdir(folder):
+        return f"there is no folder {shown(folder)}: make it first"
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return "make room, or save somewhere else"
+    return ""

@@ -2,7 +2,8 @@
 
 A source never interprets what it reads and never writes. It hands out exactly what was asked for or raises
 `TruncatedError`; it never returns fewer bytes than were asked. Files are read with `pread`, not mapped: a file that
-shrinks while it is read is then an error and not a signal that kills the process.
+shrinks while it is read is then an error and not a signal that kills the process. Where a system has no `pread`
+(Windows), threads take turns at the file's one position.
 """
 
 from __future__ import annotations
@@ -87,18 +88,19 @@ class FileSource:
         self.name = os.fspath(path)
         self._descriptor = _open_file(self.name)
         self._closer = weakref.finalize(self, os.close, self._descriptor)
+        self._turn = threading.Lock()
         self.size = os.fstat(self._descriptor).st_size
 
     def read(self, start: int, length: int) -> bytes:
         """Exactly `length` bytes from `start`."""
         _check_range(self, start, length)
         self._check_open()
-        data = os.pread(self._descriptor, length, start)
+        data = os.pread(self._descriptor, length, start) if hasattr(os, "pread") else b""
         if len(data) == length:
             return data
         buffer = bytearray(length)  # a very long read may be cut by the kernel, and a file may shrink
         buffer[: len(data)] = data
-        self._pread_into(start + len(data), memoryview(buffer)[len(data) :])
+        self._read_into(start + len(data), memoryview(buffer)[len(data) :])
         return bytes(buffer)
 
     def fill(self, jobs: Sequence[tuple[int, memoryview]]) -> None:
@@ -110,10 +112,10 @@ class FileSource:
             _check_range(self, start, len(flat))
             chunks.extend((start + at, flat[at : at + CHUNK]) for at in range(0, len(flat), CHUNK))
         if len(chunks) == 1:
-            self._pread_into(*chunks[0])
+            self._read_into(*chunks[0])
             return
         with ThreadPoolExecutor(min(THREADS, os.cpu_count() or 1)) as pool:
-            for _ in pool.map(lambda chunk: self._pread_into(*chunk), chunks):
+            for _ in pool.map(lambda chunk: self._read_into(*chunk), chunks):
                 pass
 
     def close(self) -> None:
@@ -128,9 +130,10 @@ class FileSource:
                 hint="read tensors inside the `with rh.open(...)` block, or open it again",
             )
 
-    def _pread_into(self, start: int, view: memoryview) -> None:
+    def _read_into(self, start: int, view: memoryview) -> None:
+        """Fill the view with the bytes from `start`."""
         while view:
-            count = os.preadv(self._descriptor, [view], start)
+            count = self._read_some(start, view)
             if count == 0:
                 raise TruncatedError(
                     "the file became shorter while it was being read",
@@ -140,6 +143,16 @@ class FileSource:
                 )
             view = view[count:]
             start += count
+
+    def _read_some(self, start: int, view: memoryview) -> int:
+        """Fill the beginning of the view, and say how much of it."""
+        if hasattr(os, "preadv"):
+            return os.preadv(self._descriptor, [view], start)
+        with self._turn:
+            os.lseek(self._descriptor, start, os.SEEK_SET)
+            data = os.read(self._descriptor, min(len(view), CHUNK))
+        view[: len(data)] = data
+        return len(data)
 
 
 class StreamSource:
@@ -194,7 +207,8 @@ def open_source(where: Where) -> Source:
 def _open_file(path: str) -> int:
     try:
         # O_NONBLOCK: opening a named pipe that nobody writes to must not wait for ever.
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        flags = [getattr(os, name, 0) for name in ("O_CLOEXEC", "O_NONBLOCK", "O_BINARY")]  # as far as there are any
+        descriptor = os.open(path, os.O_RDONLY | sum(flags))
     except (FileNotFoundError, NotADirectoryError) as error:
         raise MissingFileError("there is no such file", where=shown(path)) from error
     except OSError as error:
