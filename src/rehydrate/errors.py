@@ -23,6 +23,8 @@ never escapes: whoever puts a name from a file into a message passes it through 
 
 from __future__ import annotations
 
+from errno import ENOENT
+
 __all__ = [
     "AmbiguousError",
     "ClosedError",
@@ -105,7 +107,11 @@ class MissingExtraError(RehydrateError, ImportError):
 
 
 class MissingFileError(RehydrateError, FileNotFoundError):
-    """There is no such file."""
+    """There is no such file; `errno` is what the system would say."""
+
+    def __init__(self, what: str, *, where: str = "", found: str = "", hint: str = "") -> None:
+        super().__init__(what, where=where, found=found, hint=hint)
+        self.errno = ENOENT
 
 
 class NoSuchTensorError(RehydrateError, KeyError):

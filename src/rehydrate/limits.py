@@ -20,6 +20,10 @@ class Limits:
     pickle_bytes: int = 512 << 20
     """Bytes of one pickle inside a container; torch's hold names and shapes only. Plain pickles hold their data and
     are bounded by the file itself."""
+    work: int = 1 << 20
+    work_per_byte: int = 4
+    """Values that a pickle may have copied or hashed without new bytes for them: a few bytes can recall a large list
+    and have a set made of it, again and again. An honest file names each value once or twice."""
     integer_bytes: int = 1 << 20
     """Bytes of one binary integer: arithmetic on a longer one takes seconds."""
     integer_digits: int = 4300
@@ -32,8 +36,16 @@ class Limits:
     """Values inside one dictionary key: hashing a tuple of tuples doubles with each level."""
     key_depth: int = 16
     """Levels inside one dictionary key: Python's hash recurses in C and would end the process."""
+    deque_depth: int = 64
+    """Deques and defaultdicts directly in each other: Python frees them by recursion in C."""
     key_collisions: int = 64
     """Keys of one dictionary with the same hash: each costs a comparison with all before it."""
+    key_seconds: float = 20e-6
+    byte_seconds: float = 2e-6
+    """Processor time for each key that is no string, and for each byte before it, a second aside: ten times what they
+    take. A dictionary of a hundred thousand numbers that were chosen for it takes a hundred times as long."""
+    inflation: int = 200
+    """Bytes that one byte of a compressed pickle may become; torch's own shrink to a tenth."""
     members: int = 1_000_000
     """Entries of an archive."""
     dimensions: int = 64

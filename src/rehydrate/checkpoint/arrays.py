@@ -15,7 +15,7 @@ from rehydrate.dtypes import DType
 from rehydrate.errors import LimitError
 from rehydrate.text import dimensions, shown, size
 
-__all__ = ["array_dtype", "read_array"]
+__all__ = ["array_dtype", "read_array", "read_elements"]
 
 Array = numpy.ndarray[Any, Any]
 
@@ -37,7 +37,21 @@ def array_dtype(dtype: DType) -> numpy.dtype[Any]:
 
 
 def read_array(ref: TensorRef) -> Array:
-    """The elements of `ref`, in an array of their own."""
+    """The elements of `ref`, in an array of their own; complex32 widened, lazy conjugates and negatives carried out."""
+    array = read_elements(ref)
+    if ref.dtype.name == "complex32":
+        wide = numpy.empty(ref.shape, numpy.complex64)  # not a + 1j * b: that turns infinities into NaN
+        wide.real, wide.imag = array[..., 0], array[..., 1]
+        array = wide
+    if "conj" in ref.traits:
+        numpy.conj(array, out=array)
+    if "neg" in ref.traits:
+        numpy.negative(array, out=array)
+    return array
+
+
+def read_elements(ref: TensorRef) -> Array:
+    """The elements of `ref` bit by bit, contiguous, in an array of their own; complex32 as pairs of float16."""
     if ref.nbytes > max(MOST_EXPANDED, ref.storage.nbytes):
         raise LimitError(
             f"this tensor would take {size(ref.nbytes)} once written out",
@@ -47,7 +61,7 @@ def read_array(ref: TensorRef) -> Array:
         )
     element = array_dtype(ref.dtype)
     if ref.numel == 0:
-        return _finished(numpy.empty((*ref.shape, *element.shape), element.base), ref)
+        return numpy.empty((*ref.shape, *element.shape), element.base)
     width = ref.dtype.itemsize
     data, coding = ref.storage.read(ref.offset * width, ref.window.extent * width)
     flat = numpy.frombuffer(data, element.base)
@@ -61,15 +75,4 @@ def read_array(ref: TensorRef) -> Array:
         0,
         (*(stride * width for stride in ref.strides), *((inner,) if element.shape else ())),
     )
-    return _finished(window.copy(), ref)
-
-
-def _finished(array: Array, ref: TensorRef) -> Array:
-    """complex32 widened, and torch's lazy conjugate and negative bits carried out."""
-    if ref.dtype.name == "complex32":
-        array = (array[..., 0].astype(numpy.float32) + 1j * array[..., 1]).astype(numpy.complex64)
-    if "conj" in ref.traits:
-        numpy.conj(array, out=array)
-    if "neg" in ref.traits:
-        numpy.negative(array, out=array)
-    return array
+    return window.copy()

@@ -7,6 +7,7 @@ identity, so a record may be a dictionary's key, and its representation is bound
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping
 from itertools import islice
 
@@ -18,6 +19,8 @@ BRIEF_ITEMS = 6
 """Items of a container that a one-line description shows."""
 BRIEF_DEPTH = 3
 """Levels of nesting that a one-line description shows."""
+BRIEF_LENGTH = 1000
+"""Characters of a one-line description; six items in six in six would be many."""
 
 
 class Record:
@@ -56,7 +59,7 @@ class Record:
         return f"{self.module}.{self.name}" if self.module else self.name
 
     def __repr__(self) -> str:
-        return _brief_record(self, BRIEF_DEPTH)
+        return brief(self)
 
 
 def brief(value: object, depth: int = BRIEF_DEPTH) -> str:
@@ -65,6 +68,11 @@ def brief(value: object, depth: int = BRIEF_DEPTH) -> str:
     >>> brief({"epoch": 3, "names": ["a"] * 99})
     "{'epoch': 3, 'names': ['a', 'a', 'a', 'a', 'a', 'a', ... 99]}"
     """
+    text = _brief(value, depth)
+    return text if len(text) <= BRIEF_LENGTH else text[: BRIEF_LENGTH - 3] + "..."
+
+
+def _brief(value: object, depth: int) -> str:
     if isinstance(value, str):
         return "'" + shown(value, 60) + "'"
     if isinstance(value, (bytes, bytearray)):
@@ -75,9 +83,9 @@ def brief(value: object, depth: int = BRIEF_DEPTH) -> str:
         pairs = islice(value.items(), BRIEF_ITEMS)
         inside = [f"{brief(key, depth - 1)}: {brief(item, depth - 1)}" for key, item in pairs] if depth > 0 else []
         return "{" + _joined(inside, len(value)) + "}"
-    if isinstance(value, (list, tuple, set, frozenset)):
+    if isinstance(value, (list, tuple, set, frozenset, deque)):
         inside = [brief(item, depth - 1) for item in islice(value, BRIEF_ITEMS)] if depth > 0 else []
-        return ("[{}]" if isinstance(value, list) else "({})").format(_joined(inside, len(value)))
+        return ("[{}]" if isinstance(value, (list, deque)) else "({})").format(_joined(inside, len(value)))
     if isinstance(value, int) and not isinstance(value, bool) and value.bit_length() > 128:
         return f"<an integer of {value.bit_length():,} bits>"
     return shown(repr(value))

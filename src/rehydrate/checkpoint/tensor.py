@@ -13,8 +13,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from operator import index as index_of
 from types import EllipsisType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, SupportsIndex
 
 from rehydrate.dtypes import DType
 from rehydrate.errors import RebuildError
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ["NO_TRAITS", "Piece", "Storage", "TensorRef", "Window", "row_major"]
 
-Part = int | slice | EllipsisType
+Part = SupportsIndex | slice | EllipsisType
 """What chooses along one dimension."""
 
 
@@ -53,8 +54,8 @@ class Storage:
 
     key: str
     """Its name in the file. With the source it is the storage's identity."""
-    dtype: DType | None
-    """The element type of torch's typed storages; None for untyped bytes."""
+    dtype: DType
+    """The element type of torch's typed storages; uint8 for untyped bytes, as torch reads them."""
     nbytes: int
     location: str
     """Where it lived when it was saved: `cpu`, `cuda:0`, `mps`, ...; it never decides where it goes."""
@@ -189,17 +190,23 @@ class TensorRef:
         """A torch tensor of its own, on `device` (the CPU when None)."""
         import torch
 
+        from rehydrate.checkpoint.arrays import read_elements
+
         if self.storage.location == "meta" or self.dtype.kind == "quantized":
             raise RebuildError(
                 f"{shown(self.name) or 'this tensor'} cannot stand alone",
                 found=f"a {self.dtype} tensor saved on {shown(self.storage.location)}",
                 hint="rh.load(...) builds it with what belongs to it",
             )
-        raw = torch.from_numpy(self.numpy().reshape(-1).view("uint8"))
-        wide = getattr(torch, "complex64" if self.dtype.name == "complex32" else self.dtype.name)
-        tensor = raw.view(wide) if raw.numel() else torch.empty(0, dtype=wide)
+        raw = torch.from_numpy(read_elements(self).reshape(-1).view("uint8"))
+        dtype = getattr(torch, self.dtype.name)
+        tensor = raw.view(dtype) if raw.numel() else torch.empty(0, dtype=dtype)
         tensor = tensor.reshape(self.shape)
-        return tensor.to(getattr(torch, self.dtype.name)).to(device)
+        if "conj" in self.traits:
+            tensor = tensor.conj().resolve_conj()
+        if "neg" in self.traits:
+            tensor = torch._neg_view(tensor).resolve_neg()
+        return tensor.to(device)
 
     def named(self, name: str) -> TensorRef:
         """The same tensor under a name."""
@@ -237,8 +244,8 @@ def row_major(shape: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def _indexed(ref: TensorRef, index: tuple[object, ...]) -> tuple[tuple[int, ...], tuple[int, ...], int]:
-    if Ellipsis in index:
-        at = index.index(Ellipsis)
+    at = next((at for at, chosen in enumerate(index) if chosen is Ellipsis), None)
+    if at is not None:
         fill = len(ref.shape) - (len(index) - 1)
         index = (*index[:at], *(slice(None),) * fill, *index[at + 1 :])
     if len(index) > len(ref.shape):
@@ -255,10 +262,11 @@ def _indexed(ref: TensorRef, index: tuple[object, ...]) -> tuple[tuple[int, ...]
             shape.append(len(range(start, stop, step)))
             strides.append(stride * step)
             offset += stride * start if shape[-1] else 0
-        elif isinstance(chosen, int):
-            if not -extent <= chosen < extent:
-                raise IndexError(f"index {chosen} is out of range for dimension {axis} of size {extent}")
-            offset += stride * (chosen % extent)
         else:
-            raise TypeError(f"a tensor reference is indexed by integers and slices, not {chosen!r}")
+            if not isinstance(chosen, SupportsIndex) or isinstance(chosen, bool):
+                raise TypeError(f"a tensor reference is indexed by integers and slices, not {type(chosen).__name__}")
+            number = index_of(chosen)
+            if not -extent <= number < extent:
+                raise IndexError(f"index {number} is out of range for dimension {axis} of size {extent}")
+            offset += stride * (number % extent)
     return tuple(shape), tuple(strides), offset

@@ -15,11 +15,25 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from rehydrate.checkpoint.record import Record, brief
 from rehydrate.checkpoint.tensor import TensorRef
+from rehydrate.errors import LimitError
 
 __all__ = ["Path", "children", "is_module", "names_of", "spelled", "tensors_under"]
 
 Path = tuple[object, ...]
 """Keys from the root of a tree to a value in it."""
+
+DEEPEST = 256
+"""Containers above a tensor; real files have ten. A path is as long as it is deep."""
+LETTERS = 1 << 28
+"""Letters of all paths together: two hundred for each of a million tensors. One long key may stand in every path."""
+
+LAYERS_AGAIN = 100_000
+"""Times that a layer may stand in a second place; layers that hold each other twice double with each level."""
+
+_LONGEST_NUMBER = 64
+"""Bits of a key that is spelled in digits; Python refuses to print those of a million."""
+_QUOTED = 3
+"""How many of a path's last keys are tried in quotes, one after the other, to tell it from others."""
 
 _CONTAINERS = (dict, list, tuple, set, frozenset, Record)
 
@@ -49,7 +63,9 @@ def children(value: object) -> Iterator[tuple[object, object]]:
 def _module_children(module: object) -> Iterator[tuple[object, object]]:
     """Parameters, persistent buffers and submodules, in the order of `state_dict()`."""
     state = module.state  # type: ignore[attr-defined]
-    transient = state.get("_non_persistent_buffers_set") or ()
+    transient = state.get("_non_persistent_buffers_set")
+    if not isinstance(transient, (set, frozenset)):  # modules of before torch 1.5 have none
+        transient = frozenset()
     yield from state["_parameters"].items()
     buffers = state.get("_buffers")
     if isinstance(buffers, dict):
@@ -69,23 +85,49 @@ def _record_children(record: Record) -> Iterator[tuple[object, object]]:
 
 
 def tensors_under(root: object) -> Iterator[tuple[Path, TensorRef]]:
-    """Every tensor below `root` with the path that leads to it, in the file's order."""
+    """Every tensor below `root` with the path that leads to it, in the file's order.
+
+    A container is entered once, by its first path; a layer of a pickled module as often as the module names it, which
+    is what `state_dict()` does. Raises `LimitError` where a file of a few bytes would make names that fill all memory.
+    """
     if isinstance(root, TensorRef):
         yield (), root
         return
     seen = {id(root)}
-    stack: list[tuple[Path, Iterator[tuple[object, object]]]] = [((), children(root))]
+    keys: list[object] = []
+    letters = [0]
+    spent = 0
+    stack = [children(root)]
+    owners = [root]
+    again = 0
     while stack:
-        path, inside = stack[-1]
-        for key, child in inside:
+        for key, child in stack[-1]:
             if isinstance(child, TensorRef):
-                yield (*path, key), child
-            elif isinstance(child, _CONTAINERS) and id(child) not in seen:
+                spent += letters[-1] + (len(key) if isinstance(key, str) else 1)
+                if len(stack) > DEEPEST or spent > LETTERS:
+                    raise LimitError("the paths of this file's tensors are too long to have names")
+                yield (*keys, key), child
+            elif isinstance(child, _CONTAINERS) and (id(child) not in seen or _is_layer_of(child, owners)):
+                again += id(child) in seen
+                if again > LAYERS_AGAIN:
+                    raise LimitError("the layers of this file's modules lie in each other too often to have names")
                 seen.add(id(child))
-                stack.append(((*path, key), children(child)))
+                owners.append(child)
+                keys.append(key)
+                letters.append(letters[-1] + (len(key) if isinstance(key, str) else 1))
+                stack.append(children(child))
                 break
         else:
             stack.pop()
+            owners.pop()
+            letters.pop()
+            if keys:
+                keys.pop()
+
+
+def _is_layer_of(child: object, owners: list[object]) -> bool:
+    """Whether this is a module in a module, and not in itself."""
+    return is_module(child) and is_module(owners[-1]) and not any(child is owner for owner in owners)
 
 
 def spelled(path: Path, *, quoted: bool = False) -> str:
@@ -100,7 +142,7 @@ def spelled(path: Path, *, quoted: bool = False) -> str:
             parts.append("." + key if parts else key)
         elif isinstance(key, str):
             parts.append("[" + json.dumps(key) + "]")
-        elif isinstance(key, int) and not isinstance(key, bool):
+        elif isinstance(key, int) and not isinstance(key, bool) and key.bit_length() <= _LONGEST_NUMBER:
             parts.append(f"[{key}]")
         elif isinstance(key, tuple) and len(key) == 2 and key[0] in ("args", "kwargs", "items"):
             parts.append(f"({key[0]})" + spelled(key[1:]))
@@ -110,32 +152,38 @@ def spelled(path: Path, *, quoted: bool = False) -> str:
 
 
 def names_of(paths: Iterable[Path]) -> dict[str, Path]:
-    """A name for each path: the plain spelling, quoted where that one is taken.
+    """A name for each path, in their order: the plain spelling, quoted where that one is taken.
 
     >>> names_of([("a.b",), ("a", "b")])
     {'a.b': ('a.b',), 'a["b"]': ('a', 'b')}
     """
     names: dict[str, Path] = {}
     alike: list[Path] = []
-    for path in paths:
+    in_order = list(paths)
+    for path in in_order:
         name = spelled(path)
         if names.setdefault(name, path) is not path:
             alike.append(path)
+    counts: dict[str, int] = {}
     for path in alike:
-        names[_distinct(path, names)] = path
-    return names
+        names[_distinct(path, names, counts)] = path
+    if not alike:
+        return names
+    name_of = {path: name for name, path in names.items()}
+    return {name_of[path]: path for path in in_order}
 
 
-def _distinct(path: Path, taken: Mapping[str, Path]) -> str:
-    """A spelling of `path` that no other path has."""
+def _distinct(path: Path, taken: Mapping[str, Path], counts: dict[str, int]) -> str:
+    """A spelling of `path` that no other path has; `counts` has the last number after each quoted spelling."""
     attempts = [spelled(path, quoted=True)]
-    for last in range(1, len(path) + 1):
+    for last in range(1, min(len(path), _QUOTED) + 1):
         tail = "".join(f"[{json.dumps(key)}]" if isinstance(key, str) else spelled((key,)) for key in path[-last:])
         attempts.append(spelled(path[:-last]) + tail)
     for attempt in attempts:
         if attempt not in taken:
             return attempt
-    count = 2
+    count = counts.get(attempts[0], 1) + 1
     while f"{attempts[0]}#{count}" in taken:
         count += 1
+    counts[attempts[0]] = count
     return f"{attempts[0]}#{count}"

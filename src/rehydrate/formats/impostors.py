@@ -44,9 +44,12 @@ _SIGNATURES: tuple[tuple[int, bytes, Impostor], ...] = (
     (0, b"\x89PNG", Impostor("a PNG picture")),
     (0, b"\xff\xd8\xff", Impostor("a JPEG picture")),
     (0, b"%PDF", Impostor("a PDF document")),
-    (8, b'{"', Impostor("a safetensors file", "safetensors.torch.load_file reads it")),
+    (8, b"\x03\0\0\0V 1", Impostor("a file of Torch7 for Lua, from before PyTorch")),
     (2, _LEGACY_MAGIC, Impostor("a torch file from before 1.6 (legacy stream)", _ELSEWHERE)),
 )
+
+
+_SAFETENSORS = Impostor("a safetensors file", "safetensors.torch.load_file reads it")
 
 
 def what_it_is(head: Head) -> Impostor | None:
@@ -63,6 +66,9 @@ def what_it_is(head: Head) -> Impostor | None:
     for at, signature, impostor in _SIGNATURES:
         if first[at : at + len(signature)] == signature:
             return impostor
+    # Eight bytes for the length of a header in JSON: that it fits into the file tells it from a pickle.
+    if first[8:10] == b'{"' and int.from_bytes(first[:8], "little") <= head.size - 8:
+        return _SAFETENSORS
     return _text(head)
 
 
@@ -75,7 +81,7 @@ def _text(head: Head) -> Impostor | None:
         return _page(first)
     if first.startswith((b"<?xml", b"<Error")):
         return Impostor("an XML document, such as a storage service sends instead of a file", "check the link")
-    if re.match(rb'[{\[]\s*(["{\[\]}]|$)', first) and head.first.isascii() and not head.last.endswith(b"."):
+    if re.match(rb'[{\[]\s*(["{\[\]}0-9tfn-]|$)', first) and b"\0" not in first:
         return Impostor("a JSON document", "an index or an error message; the weights are in another file")
     if re.match(rb"(?i)(404|403|not found|access denied|invalid username)", first):
         return Impostor(

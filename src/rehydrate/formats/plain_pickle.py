@@ -1,7 +1,8 @@
 """A plain pickle: what `pickle.dump` writes, protocols 0 to 5.
 
     protocol 2 and later    80, the protocol, opcodes, 2e (STOP); nothing after it
-    protocols 0 and 1       opcodes from the first byte: no signature, so a few first bytes that only a pickle has
+    protocols 0 and 1       opcodes from the first byte to STOP, the last: no signature, so whatever begins and ends
+                            like that is read, and prose that does shows itself at its second byte or third
 
 Tensors inside one are whole (each carries a container of its own) and stay records here. Nothing but one pickle may
 be in the file: bytes after STOP are read by some readers and not by others, and that is an error.
@@ -9,10 +10,8 @@ be in the file: bytes after STOP are read by some readers and not by others, and
 
 from __future__ import annotations
 
-import re
-
 from rehydrate.checkpoint.checkpoint import Checkpoint
-from rehydrate.errors import AmbiguousError
+from rehydrate.errors import AmbiguousError, CorruptError, NotACheckpointError, TruncatedError
 from rehydrate.formats.contract import Format, Head
 from rehydrate.formats.facts import facts_of
 from rehydrate.limits import Limits
@@ -22,23 +21,30 @@ from rehydrate.text import shown
 
 __all__ = ["PLAIN_PICKLE"]
 
-_OLD = re.compile(
-    rb"[(\]})NIFLSUVTXGJKM\x88\x89cP].*?\.$"  # begins with an opcode that pushes, ends with STOP
-    , re.DOTALL,
-)  # fmt: skip
-_WORDS = re.compile(rb"[A-Za-z][a-z]+[ ,:=]")
-"""Prose and source code may begin and end like a protocol 0 pickle; this is how they go on."""
+_PROTO = b"\x80"
+_PUSHES = b"(]})NIFLSUVTXGJKMcP"
+"""What a pickle of protocol 0 or 1 may begin with."""
 
 
 def _sniff(head: Head) -> bool:
     first, last = head.first, head.last
-    if first[:1] == b"\x80":
+    if first.startswith(_PROTO):
         return len(first) > 1 and first[1] <= 5
-    return bool(first and last.endswith(b".") and _OLD.match(first[:1] + b".") and not _WORDS.match(first))
+    return first[:1] in _PUSHES and last.endswith(b".")
 
 
 def _read(source: Source, limits: Limits) -> Checkpoint:
-    reading = read_known_pickle(source.read(0, source.size), limits=limits)
+    data = source.read(0, source.size)
+    try:
+        reading = read_known_pickle(data, limits=limits)
+    except (CorruptError, TruncatedError) as error:
+        if data.startswith(_PROTO):
+            raise
+        raise NotACheckpointError(
+            "this is no checkpoint that rehydrate knows (invalid magic number)",
+            where=shown(source.name),
+            found=f"{source.size:,} bytes that are no pickle of protocol 0 or 1 either: {error.what}",
+        ) from error
     if reading.end != source.size:
         raise AmbiguousError(
             "there are bytes after the end of the pickle; other readers may read those instead",

@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterable, Mapping
 from rehydrate.checkpoint.checkpoint import Checkpoint
 from rehydrate.checkpoint.record import brief
 from rehydrate.checkpoint.tensor import Piece, Storage
+from rehydrate.checkpoint.tree import tensors_under
 from rehydrate.dtypes import DType
 from rehydrate.errors import AmbiguousError, CorruptError, NotACheckpointError
 from rehydrate.formats.contract import Format, Head
@@ -29,13 +30,18 @@ from rehydrate.formats.zip_directory import Member, ZipDirectory
 from rehydrate.formats.zip_writer import ZipWriter
 from rehydrate.limits import Limits
 from rehydrate.pickles.known import read_known_pickle
-from rehydrate.pickles.torch_names import nowhere, storage_dtype
+from rehydrate.pickles.reading import Reading
+from rehydrate.pickles.torch_names import BY_DEVICE, nowhere, storage_dtype
 from rehydrate.storage.atomic import Sink
 from rehydrate.storage.source import Source
 from rehydrate.text import counted, listed, shown
 
 __all__ = ["TORCH_ZIP", "write_torch_zip"]
 
+_NUMBERS_END = 1 << 63
+"""torch counts elements in 64 bits; a pickle's integers may have a million digits."""
+_SPECIAL = frozenset({"data.pkl", "byteorder", "version", ".data/version", "constants.pkl"})
+"""Records that torch looks for."""
 _SMALL = 1 << 16
 """Bytes of the records that hold a word: version, byteorder."""
 
@@ -58,6 +64,8 @@ def _read(source: Source, limits: Limits) -> Checkpoint:
     )
     if reading.end != directory.members[prefix + "data.pkl"].size:
         raise AmbiguousError("there are bytes after the end of the pickle; other readers may read those instead")
+    if order == "big":
+        _type_untyped(reading.value)
     version = _word(directory, prefix + "version") or _word(directory, prefix + ".data/version")
     return Checkpoint(
         source,
@@ -68,10 +76,24 @@ def _read(source: Source, limits: Limits) -> Checkpoint:
             reading,
             writer="torch.save" + (f" (file version {shown(version)})" if version else ""),
             byteorder=order,
-            saved_on=tuple(sorted({storage.location for storage in storages.made.values()})),
+            saved_on=tuple(sorted(_locations(reading, storages.made.values()))),
         ),
         kept=reading.kept,
     )
+
+
+def _type_untyped(tree: object) -> None:
+    """Give untyped storages the type of the tensors on them: newer types are saved so, and bytes have no order."""
+    for _, ref in tensors_under(tree):
+        if ref.storage.dtype.itemsize == 1:
+            ref.storage.dtype = ref.dtype
+
+
+def _locations(reading: Reading, storages: Iterable[Storage]) -> set[str]:
+    """Where the tensors lived. Those that were saved through the CPU have their own device beside the storage's."""
+    if BY_DEVICE in reading.called:
+        return {ref.storage.location for _, ref in tensors_under(reading.value)}
+    return {storage.location for storage in storages}
 
 
 def _prefix(directory: ZipDirectory, source: Source) -> str:
@@ -93,16 +115,36 @@ def _prefix(directory: ZipDirectory, source: Source) -> str:
             found=listed([shown(name) for name in top]),
         )
     prefix = top[0]
-    outside = next((name for name in names if not name.startswith(prefix)), None)
+    _check_spelling(names, prefix)
+    records = [name for name in names if not name.startswith(prefix + "data/")]
+    outside = next((name for name in records if not name.startswith(prefix)), None)
     if outside is not None and prefix:
         raise AmbiguousError("the archive has entries beside the checkpoint's folder", found=shown(outside))
-    if prefix + "constants.pkl" in names or any(name.startswith(prefix + "code/") for name in names):
+    if prefix + "constants.pkl" in names or any(name.startswith(prefix + "code/") for name in records):
         raise NotACheckpointError(
             "this is a TorchScript archive: a program with its weights, not a file of torch.save",
             where=shown(source.name),
             hint="torch.jit.load runs it; only do so if you trust whoever wrote it",
         )
+    for name in records:  # a record that is not looked for, such as a byte order, may be another under its own header
+        directory.check(names[name])
     return prefix
+
+
+def _check_spelling(names: Iterable[str], prefix: str) -> None:
+    """Refuse names that readers spell differently: torch's ignores case, and some stop at a NUL.
+
+    Of many thousand names, all in one: nobody waits for this.
+    """
+    together = "\n".join(names)
+    if "\0" in together:
+        raise AmbiguousError("an entry's name has a NUL in it; some readers stop there")
+    if together == together.lower():
+        return
+    inside = {name.removeprefix(prefix) for name in names}
+    odd = next((name for name in inside if name.lower() != name and name.lower() in inside | _SPECIAL), None)
+    if odd is not None:
+        raise AmbiguousError("an entry is told from another only by capitals; readers disagree", found=shown(odd))
 
 
 def _word(directory: ZipDirectory, name: str) -> str | None:
@@ -129,7 +171,7 @@ class _Storages:
         if type(token) is not tuple or len(token) != 5 or token[0] != "storage":
             raise CorruptError("unsupported persistent id: not a storage of torch's", found=brief(token))
         _, kind, key, location, numel = token
-        if type(key) is not str or type(location) is not str or type(numel) is not int or numel < 0:
+        if type(key) is not str or type(location) is not str or type(numel) is not int or not 0 <= numel < _NUMBERS_END:
             raise CorruptError("a storage's persistent id is broken", found=brief(token))
         known = self._kinds.get(id(kind)) or self._kind(kind)
         dtype, width = known[1], known[2]

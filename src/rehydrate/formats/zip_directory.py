@@ -1,7 +1,7 @@
 """The zip container, as far as checkpoints use it: a directory at the end, members stored as they are.
 
     member      local header 30 bytes: 50 4b 03 04, version, flags, method, time, date, crc, sizes, name length n,
-                extra length m; then name (n), extra (m), data
+                extra length m; then name (n), extra (m), data, perhaps a descriptor, and nothing before the next
     directory   46 bytes each: 50 4b 01 02, ..., flags @8, method @10, crc @16, sizes @20 @24, lengths of name, extra
                 and comment @28 @30 @32, attributes @38, offset of the local header @42; then the three
     zip64       extra field 0001 holds 8-byte sizes and offset where the 4-byte ones are ff ff ff ff; an end record
@@ -34,9 +34,16 @@ _END64 = struct.Struct("<4sQ2H2L4Q")
 _LOCATOR64 = struct.Struct("<4sLQL")
 _ENTRY = struct.Struct("<4s4x2H4x3L4H6xL")
 _LOCAL = struct.Struct("<4s2x2H8x2L2H")
+_DESCRIPTOR = struct.Struct("<4s3L")
+_DESCRIPTOR64 = struct.Struct("<4sL2Q")
 _TAIL = _END.size + 0xFFFF
-_ENCRYPTED = 0x1 | 0x40 | 0x2000
+_UNREADABLE = 0x1 | 0x20 | 0x40 | 0x2000
+"""Flags of an entry that is encrypted, or a patch of another: some readers go on all the same."""
+_STREAMED = 0x8
+"""The flag of an entry whose descriptor (50 4b 07 08, crc, sizes) follows its data; torch writes all of them so."""
 _STORED, _DEFLATED = 0, 8
+_SMALL = 64 << 10
+"""Bytes that any entry may unpack to."""
 _WINDOW = 64 << 10
 """Bytes read at once when headers lie close together, as those of small tensors do; no more than a cache holds."""
 _CLOSE = 8 << 10
@@ -84,10 +91,20 @@ class ZipDirectory:
             )
         return self._data_start(member)
 
+    def check(self, member: Member) -> None:
+        """Hold a member's own header against the directory, as is done for every member before it is read."""
+        self._data_start(member)
+
     def read(self, member: Member, most: int) -> bytes:
         """The bytes of a member, inflated if need be, its checksum compared."""
         if member.size > most:
             raise LimitError("an entry is too large", where=shown(member.name), found=f"{member.size:,} bytes")
+        if member.size > _SMALL + self._limits.inflation * member.packed:
+            raise LimitError(
+                "an entry is a bomb: it unpacks to very much more than it is",
+                where=shown(member.name),
+                found=f"{member.packed:,} bytes for {member.size:,}",
+            )
         packed = self.source.read(self._data_start(member), member.packed)
         data = packed if member.method == _STORED else _inflated(packed, member)
         if len(data) != member.size:
@@ -118,7 +135,7 @@ class ZipDirectory:
                 found=f"{source.size:,} bytes",
                 hint="download it again",
             )
-        if len(ends) > 1:
+        if len(ends) > 1 or tail.find(b"PK\5\6", ends[0] + _END.size) >= 0:  # readers look for the last one
             raise AmbiguousError("the zip archive has two end records; readers disagree which counts")
         _, disk, first_disk, here, count, length, at, _ = _END.unpack_from(tail, ends[0])
         end_at = tail_at + ends[0]
@@ -169,10 +186,10 @@ class ZipDirectory:
             if size == 0xFFFFFFFF or packed == 0xFFFFFFFF or offset == 0xFFFFFFFF:
                 extra = directory[begin + name_length : begin + name_length + extra_length]
                 size, packed, offset = _widened(extra, size, packed, offset)
-            if flags & _ENCRYPTED:
-                raise CorruptError("an entry is encrypted", where=shown(name))
+            if flags & _UNREADABLE:
+                raise CorruptError("an entry is encrypted", where=shown(_text(name)))
             if (method or size != packed) and method != _DEFLATED:
-                raise CorruptError("an entry is packed in a way that torch never uses", where=shown(name))
+                raise CorruptError("an entry is packed in a way that torch never uses", where=shown(_text(name)))
             raw.append((offset, name, size, packed, method, crc))
         if at != len(directory):
             raise AmbiguousError("the zip directory holds more than its entries")
@@ -187,7 +204,7 @@ class ZipDirectory:
             at, window = 0, self._window_at(member, need)
         header: tuple[bytes, int, int, int, int, int, int] = _LOCAL.unpack_from(window, at)
         signature, flags, method, packed, size, name_length, extra_length = header
-        if signature != b"PK\3\4" or flags & _ENCRYPTED or method != member.method:
+        if signature != b"PK\3\4" or flags & _UNREADABLE or method != member.method:
             raise CorruptError("an entry's own header is broken", where=shown(member.name))
         if name_length != len(member.raw_name) or not window.startswith(member.raw_name, at + _LOCAL.size):
             raise AmbiguousError(
@@ -195,12 +212,35 @@ class ZipDirectory:
                 where=shown(member.name),
             )
         # A writer that streams leaves zeros, or ff for zip64, and says the sizes after the data.
-        if not flags & 0x8 and (size not in (member.size, 0xFFFFFFFF) or packed not in (member.packed, 0xFFFFFFFF)):
+        if not flags & _STREAMED and (
+            size not in (member.size, 0xFFFFFFFF) or packed not in (member.packed, 0xFFFFFFFF)
+        ):
             raise AmbiguousError("an entry's two headers disagree about its size", where=shown(member.name))
         start = member.offset + need + extra_length
-        if start + member.packed > member.limit:
-            raise CorruptError("an entry reaches into the next", where=shown(member.name))
+        after = member.limit - start - member.packed
+        if after != (_DESCRIPTOR.size if flags & _STREAMED else 0):
+            self._check_after(member, after, flags)
         return start
+
+    def _check_after(self, member: Member, after: int, flags: int) -> None:
+        """The bytes between a member's data and the next member, if they are no plain descriptor: are they one?
+
+        Where they are not, the data may not begin where its header says; nothing else tells its length.
+        """
+        if after < 0:
+            raise CorruptError("an entry reaches into the next", where=shown(member.name))
+        descriptors = [
+            signature + struct.pack(layout, member.crc, member.packed, member.size)
+            for signature in (b"PK\7\x08", b"")
+            for layout in ("<LLL", "<LQQ")
+            if layout == "<LQQ" or max(member.packed, member.size) <= 0xFFFFFFFF
+        ]
+        if (
+            not flags & _STREAMED
+            or after > _DESCRIPTOR64.size
+            or (after and self.source.read(member.limit - after, after) not in descriptors)
+        ):
+            raise AmbiguousError("there are bytes after an entry that belong to none", where=shown(member.name))
 
     def _window_at(self, member: Member, need: int) -> bytes:
         """The next window: bytes from the beginning of a member, at least the first `need` of its local header."""
@@ -263,10 +303,8 @@ def _without_overlap(raw: list[_Raw], directory_at: int) -> dict[str, Member]:
 
 
 def _text(name: bytes) -> str:
-    try:
-        return name.decode("utf-8")
-    except UnicodeDecodeError:
-        return name.decode("cp437")
+    """A name, whatever its bytes: those that are no UTF-8 are kept, and no pickle can name them."""
+    return name.decode("utf-8", "surrogateescape")
 
 
 def _lost(raw: list[_Raw], limits: list[int]) -> CorruptError | AmbiguousError:

@@ -15,9 +15,12 @@ from typing import Any
 from rehydrate.checkpoint.tensor import TensorRef
 from rehydrate.checkpoint.weights import WRAPPERS, Weights
 from rehydrate.errors import MismatchError
-from rehydrate.text import counted, dimensions, listed, nearest, shown
+from rehydrate.text import counted, dimensions, nearest, shown
 
-__all__ = ["Match", "Mismatch", "Pair", "Target", "match_weights"]
+__all__ = ["Match", "Mismatch", "Pair", "Target", "match_weights", "wrapper_prefix"]
+
+_LISTED = 10
+"""Names of each kind that a message shows; there may be ten thousand."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,11 +61,13 @@ class Match:
     unexpected: tuple[TensorRef, ...] = ()
     """Tensors of the checkpoint that the model lacks."""
     mismatched: tuple[Mismatch, ...] = ()
+    complaints: tuple[str, ...] = ()
+    """What the model's own loading code said against it, in its words."""
     told: tuple[str, ...] = field(default=())
     """What was taken off or changed on the way, and what to know afterwards: sentences."""
 
     def __bool__(self) -> bool:
-        return not (self.missing or self.unexpected or self.mismatched)
+        return not (self.missing or self.unexpected or self.mismatched or self.complaints)
 
     @property
     def coverage(self) -> float:
@@ -77,27 +82,31 @@ class Match:
             f"{self.model}: {len(self.pairs):,} of {counted(tensors, 'tensor')} fit, "
             f"{100 * self.coverage:.4g} % of its parameters",
             *(f"  {sentence}" for sentence in self.told),
-            *self._complaints(),
+            *self._wrong(),
         ]
         return "\n".join(lines)
 
-    def _complaints(self) -> list[str]:
+    def _wrong(self) -> list[str]:
         """Counts first, then names and shapes, in the words that torch uses."""
         lines: list[str] = []
         if self.missing:
-            names = [_with_guess(target.name, [ref.name for ref in self.unexpected]) for target in self.missing]
-            lines.append(f"  Missing key(s) in state_dict: {len(names):,}: {listed(names)}")
+            others = [ref.name for ref in self.unexpected]
+            names = [_with_guess(target.name, others) for target in self.missing[:_LISTED]]
+            lines.append(f"  Missing key(s) in state_dict: {_counted_list(names, len(self.missing))}")
         if self.unexpected:
-            known = [target.name for target in self.missing]
-            names = [_with_guess(ref.name, known) for ref in self.unexpected]
-            lines.append(f"  Unexpected key(s) in state_dict: {len(names):,}: {listed(names)}")
+            others = [target.name for target in self.missing]
+            names = [_with_guess(ref.name, others) for ref in self.unexpected[:_LISTED]]
+            lines.append(f"  Unexpected key(s) in state_dict: {_counted_list(names, len(self.unexpected))}")
         lines.extend(
             f"  size mismatch for {shown(wrong.target.name)}: the checkpoint has {dimensions(wrong.source.shape)}, "
             f"the model {dimensions(wrong.target.shape)}"
-            for wrong in self.mismatched[:10]
+            for wrong in self.mismatched[:_LISTED]
         )
-        if len(self.mismatched) > 10:
-            lines.append(f"  and {len(self.mismatched) - 10:,} more of other sizes")
+        if len(self.mismatched) > _LISTED:
+            lines.append(f"  and {len(self.mismatched) - _LISTED:,} more of other sizes")
+        lines.extend(f"  {shown(complaint, 400)}" for complaint in self.complaints[:_LISTED])
+        if len(self.complaints) > _LISTED:
+            lines.append(f"  and {len(self.complaints) - _LISTED:,} more complaints")
         return lines
 
     def to_dict(self) -> dict[str, Any]:
@@ -117,6 +126,7 @@ class Match:
                 }
                 for wrong in self.mismatched
             ],
+            "complaints": list(self.complaints),
             "told": list(self.told),
         }
 
@@ -128,12 +138,13 @@ class Match:
             f"{len(group):,} {what}"
             for group, what in (
                 (self.missing, "missing"), (self.unexpected, "unexpected"), (self.mismatched, "of another size"),
+                (self.complaints, "refused by the model"),
             )
             if group
         ]  # fmt: skip
         raise MismatchError(
             f"the checkpoint does not fit {self.model}: {', '.join(wrong)} (Error(s) in loading state_dict)",
-            found="\n".join(line.strip() for line in self._complaints()),
+            found="\n".join(line.strip() for line in self._wrong()),
             hint=_advice(self),
         )
 
@@ -141,17 +152,18 @@ class Match:
 def match_weights(weights: Weights, targets: Sequence[Target], model: str) -> Match:
     """Hold a checkpoint's weights against a model's tensors, by name and shape."""
     told = list(weights.removed)
-    by_name: dict[str, Target] = {target.name: target for target in targets}
-    inner = _without_wrapper(by_name, weights)
-    if inner is not None:
-        wrapper, by_name = inner
-        told.append(f"the model is wrapped in {wrapper}; its prefix was put before every name")
+    prefix = wrapper_prefix([target.name for target in targets], weights)
+    by_name = {target.name.removeprefix(prefix): target for target in targets}
+    if prefix:
+        told.append(f"the model is wrapped in {WRAPPERS[prefix]}; its prefix was put before every name")
     pairs: list[Pair] = []
     mismatched: list[Mismatch] = []
     for name, target in by_name.items():
         source = weights.tensors.get(name)
         if source is not None and source.shape == target.shape:
             pairs.append(Pair(target, source))
+        elif source is not None and (source.shape, target.shape) == ((1,), ()):  # a number, as torch 0.3 had it
+            pairs.append(Pair(target, source[0]))
         elif source is not None:
             mismatched.append(Mismatch(target, source))
     return Match(
@@ -164,20 +176,26 @@ def match_weights(weights: Weights, targets: Sequence[Target], model: str) -> Ma
     )
 
 
-def _without_wrapper(
-    targets: Mapping[str, Target], weights: Mapping[str, TensorRef]
-) -> tuple[str, dict[str, Target]] | None:
-    """The model's names without a wrapper that the checkpoint does not have, or None."""
-    for prefix, wrapper in WRAPPERS.items():
-        if targets and all(name.startswith(prefix) for name in targets):
-            inner = {name.removeprefix(prefix): target for name, target in targets.items()}
-            if any(name in weights for name in inner):
-                return wrapper, inner
-    return None
+def wrapper_prefix(names: Sequence[str], weights: Mapping[str, TensorRef]) -> str:
+    """What a wrapper puts before each of a model's names, and the checkpoint does not have; empty if there is none.
+
+    >>> wrapper_prefix(["module.fc.weight"], {"fc.weight": None}), wrapper_prefix(["fc.weight"], {"fc.weight": None})
+    ('module.', '')
+    """
+    for prefix in WRAPPERS:
+        is_wrapped = bool(names) and all(name.startswith(prefix) for name in names)
+        if is_wrapped and not any(name.startswith(prefix) for name in weights):
+            return prefix
+    return ""
 
 
 def _elements(targets: object) -> int:
     return sum(math.prod(target.shape) for target in targets if target.is_parameter)  # type: ignore[attr-defined]
+
+
+def _counted_list(names: list[str], count: int) -> str:
+    more = f" and {count - len(names):,} more" if count > len(names) else ""
+    return f"{count:,}: {', '.join(names)}{more}"
 
 
 def _with_guess(name: str, others: Sequence[str]) -> str:

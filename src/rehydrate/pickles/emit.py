@@ -49,6 +49,9 @@ class PersistentId:
 Convert = Callable[[object, Path], object]
 """What to write instead of a value that is not plain: a `Call`, a `Global`; `SaveError` if there is nothing."""
 
+Trail = tuple[Any, object] | None
+"""A path as (path above, key): in a tree of a hundred thousand levels, whole paths would fill the memory."""
+
 _BATCH = 1000
 """Items between two marks; torch's reader and Python's need no limit, but a mark's items are a copy of them."""
 
@@ -67,15 +70,14 @@ class _Emitter:
 
     def run(self, root: object) -> bytes:
         """Drive the writers of nested values without recursion."""
-        stack: list[Iterator[tuple[object, Path]]] = [self.value(root, ())]
+        stack: list[Iterator[tuple[object, Trail]]] = [self.value(root, None)]
         while stack:
-            try:
-                value, path = next(stack[-1])
-            except StopIteration:
+            for value, trail in stack[-1]:
+                if not self.atom(value, trail):
+                    stack.append(self.value(value, trail))
+                    break
+            else:
                 stack.pop()
-                continue
-            if not self.atom(value):
-                stack.append(self.value(value, path))
         self.out += b"."
         return bytes(self.out)
 
@@ -100,13 +102,13 @@ class _Emitter:
     def get(self, slot: int) -> None:
         self.out += b"h" + bytes((slot,)) if slot < 256 else b"j" + struct.pack("<I", slot)
 
-    def atom(self, value: object) -> bool:
+    def atom(self, value: object, trail: Trail) -> bool:
         """Write a value that has nothing inside; false if it has."""
         kind = type(value)
         if kind is str:
-            self.string(cast("str", value))
+            self.string(cast("str", value), trail)
         elif kind is int:
-            self.integer(cast("int", value))
+            self.integer(cast("int", value), trail)
         elif kind is float:
             self.out += b"G" + struct.pack(">d", value)
         elif value is None:
@@ -125,18 +127,18 @@ class _Emitter:
             return False
         return True
 
-    def string(self, text: str) -> None:
+    def string(self, text: str, trail: Trail) -> None:
         slot = self.strings.get(text)
         if slot is not None:
             self.get(slot)
             return
         raw = text.encode("utf-8", "surrogatepass")
         if len(raw) >= 1 << 32:
-            raise SaveError("a string of more than 4 GB cannot be pickled for torch")
+            raise SaveError("a string of more than 4 GB is not saved", where=_place(trail))
         self.out += b"X" + struct.pack("<I", len(raw)) + raw
         self.strings[text] = self.slot()
 
-    def integer(self, number: int) -> None:
+    def integer(self, number: int, trail: Trail) -> None:
         if 0 <= number < 256:
             self.out += b"K" + bytes((number,))
         elif 0 <= number < 65536:
@@ -144,7 +146,8 @@ class _Emitter:
         elif -(1 << 31) <= number < 1 << 31:
             self.out += b"J" + struct.pack("<i", number)
         else:
-            raw = number.to_bytes(number.bit_length() // 8 + 1, "little", signed=True)
+            width = (number if number >= 0 else ~number).bit_length() // 8 + 1
+            raw = number.to_bytes(width, "little", signed=True)
             if len(raw) < 256:
                 self.out += b"\x8a" + bytes((len(raw),)) + raw
             elif not self.for_torch:
@@ -152,6 +155,7 @@ class _Emitter:
             else:
                 raise SaveError(
                     "torch cannot read an integer of more than 255 bytes",
+                    where=_place(trail),
                     found=f"{number.bit_length():,} bits",
                 )
 
@@ -163,128 +167,161 @@ class _Emitter:
         self.out += b"c" + value.module.encode() + b"\n" + value.name.encode() + b"\n"
         self.globals[value] = self.slot()
 
-    def value(self, value: object, path: Path) -> Iterator[tuple[object, Path]]:
+    def value(self, value: object, trail: Trail) -> Iterator[tuple[object, Trail]]:
         """Write one value that has others inside, asking for each of those in turn."""
-        if self.atom(value):
+        if self.atom(value, trail):
             return
         writer = _WRITERS.get(type(value))
         if writer is None:
-            replaced = self.convert(value, path)
-            yield replaced, path
+            replaced = self.convert(value, _path(trail))
+            yield replaced, trail
             self.alias(value, replaced)
             return
-        yield from writer(self, value, path)
+        yield from writer(self, value, trail)
 
-    def list_(self, value: list[object], path: Path) -> Iterator[tuple[object, Path]]:
+    def list_(self, value: list[object], trail: Trail) -> Iterator[tuple[object, Trail]]:
         self.out += b"]"
         self.remember(value)
-        yield from self.items(value, path, b"e")
+        yield from self.items(value, trail, b"e")
 
-    def items(self, value: Any, path: Path, close: bytes) -> Iterator[tuple[object, Path]]:
+    def items(self, value: Any, trail: Trail, close: bytes) -> Iterator[tuple[object, Trail]]:
         for at, item in enumerate(value):
             if at % _BATCH == 0:
                 self.out += b"(" if at == 0 else close + b"("
-            yield item, (*path, at)
+            inside = (trail, at)
+            if not self.atom(item, inside):
+                yield item, inside
         if len(value):
             self.out += close
 
-    def dict_(self, value: dict[object, object], path: Path) -> Iterator[tuple[object, Path]]:
+    def dict_(self, value: dict[object, object], trail: Trail) -> Iterator[tuple[object, Trail]]:
         self.out += b"}"
         self.remember(value)
-        yield from self.pairs(value, path)
+        yield from self.pairs(value, trail)
 
-    def pairs(self, value: Mapping[object, object], path: Path) -> Iterator[tuple[object, Path]]:
+    def pairs(self, value: Mapping[object, object], trail: Trail) -> Iterator[tuple[object, Trail]]:
         for at, (key, item) in enumerate(value.items()):
             if at % _BATCH == 0:
                 self.out += b"(" if at == 0 else b"u("
-            yield key, (*path, key)
-            yield item, (*path, key)
+            inside = (trail, key)
+            if not self.atom(key, inside):
+                yield key, inside
+            if not self.atom(item, inside):
+                yield item, inside
         if value:
             self.out += b"u"
 
-    def ordered_dict(self, value: OrderedDict[object, object], path: Path) -> Iterator[tuple[object, Path]]:
+    def ordered_dict(self, value: OrderedDict[object, object], trail: Trail) -> Iterator[tuple[object, Trail]]:
         self.name(Global("collections", "OrderedDict"))
         self.out += b")R"
         self.remember(value)
-        yield from self.pairs(value, path)
-        metadata = value.__dict__.get("_metadata")  # torch keeps the versions of modules' layouts there
-        if metadata is not None:
-            yield {"_metadata": metadata}, (*path, "_metadata")
+        yield from self.pairs(value, trail)
+        if value.__dict__:  # torch keeps the versions of modules' layouts there, as `_metadata`
+            yield dict(value.__dict__), trail
             self.out += b"b"
 
-    def counter(self, value: Counter[object], path: Path) -> Iterator[tuple[object, Path]]:
+    def counter(self, value: Counter[object], trail: Trail) -> Iterator[tuple[object, Trail]]:
         self.name(Global("collections", "Counter"))
-        yield (dict(value),), path
+        yield from self.arguments((dict(value),), trail)
         self.out += b"R"
         self.remember(value)
 
-    def tuple_(self, value: tuple[object, ...], path: Path) -> Iterator[tuple[object, Path]]:
+    def arguments(self, value: tuple[object, ...], trail: Trail) -> Iterator[tuple[object, Trail]]:
+        """The tuple of a call; what is wrong inside is told by the path of the call."""
+        yield from self.tuple_(value, trail, is_call=True)
+
+    def tuple_(
+        self, value: tuple[object, ...], trail: Trail, *, is_call: bool = False
+    ) -> Iterator[tuple[object, Trail]]:
         if not value:
             self.out += b")"
             return
-        if id(value) in self.open:
-            raise SaveError("a tuple that contains itself cannot be saved", where=shown(spelled(path)))
+        if id(value) in self.open and self.for_torch:
+            raise SaveError(
+                "a tuple that contains itself cannot be read by torch",
+                where=_place(trail),
+                hint="make it a list",
+            )
         self.open.add(id(value))
         small = len(value) <= 3
         if not small:
             self.out += b"("
         for at, item in enumerate(value):
-            yield item, (*path, at)
+            inside = trail if is_call else (trail, at)
+            if not self.atom(item, inside):
+                yield item, inside
         self.open.discard(id(value))
+        if id(value) in self.memo:  # something inside led back here and has written it: that one is the tuple
+            self.out += b"0" * len(value) if small else b"1"
+            self.get(self.memo[id(value)])
+            return
         self.out += (b"", b"\x85", b"\x86", b"\x87")[len(value)] if small else b"t"
         self.remember(value)
 
-    def set_(self, value: set[object], path: Path) -> Iterator[tuple[object, Path]]:
+    def set_(self, value: set[object], trail: Trail) -> Iterator[tuple[object, Trail]]:
         if self.for_torch:
             self.name(Global("builtins", "set"))
-            yield (list(value),), path
+            yield from self.arguments((list(value),), trail)
             self.out += b"R"
             self.remember(value)
             return
         self.out += b"\x8f"
         self.remember(value)
-        yield from self.items(value, path, b"\x90")
+        yield from self.items(value, trail, b"\x90")
 
-    def frozenset_(self, value: frozenset[object], path: Path) -> Iterator[tuple[object, Path]]:
+    def frozenset_(self, value: frozenset[object], trail: Trail) -> Iterator[tuple[object, Trail]]:
         if self.for_torch:
             raise SaveError(
                 "torch's safe reader knows no frozenset",
-                where=shown(spelled(path)),
+                where=_place(trail),
                 hint="save a set or a sorted list",
             )
         self.out += b"("
         for item in value:
-            yield item, path
+            yield item, trail
         self.out += b"\x91"
         self.remember(value)
 
-    def bytes_(self, value: bytes, path: Path) -> Iterator[tuple[object, Path]]:
+    def bytes_(self, value: bytes, trail: Trail) -> Iterator[tuple[object, Trail]]:
         """Bytes for protocol 2, as Python itself writes them there."""
-        yield Call(Global("_codecs", "encode"), (value.decode("latin-1"), "latin1")), path
+        yield Call(Global("_codecs", "encode"), (value.decode("latin-1"), "latin1")), trail
 
-    def bytearray_(self, value: bytearray, path: Path) -> Iterator[tuple[object, Path]]:
+    def bytearray_(self, value: bytearray, trail: Trail) -> Iterator[tuple[object, Trail]]:
         call = Call(Global("builtins", "bytearray"), (bytes(value),))
-        yield call, path
+        yield call, trail
         self.alias(value, call)
 
-    def complex_(self, value: complex, path: Path) -> Iterator[tuple[object, Path]]:
-        yield Call(Global("builtins", "complex"), (value.real, value.imag)), path
+    def complex_(self, value: complex, trail: Trail) -> Iterator[tuple[object, Trail]]:
+        yield Call(Global("builtins", "complex"), (value.real, value.imag)), trail
 
-    def call(self, value: Call, path: Path) -> Iterator[tuple[object, Path]]:
+    def call(self, value: Call, trail: Trail) -> Iterator[tuple[object, Trail]]:
         self.name(value.function)
-        yield value.args, path
+        yield from self.arguments(value.args, trail)
         self.out += b"R"
         self.remember(value)
         if value.state is not None:
-            yield value.state, path
+            yield value.state, trail
             self.out += b"b"
 
-    def persistent(self, value: PersistentId, path: Path) -> Iterator[tuple[object, Path]]:
-        yield value.token, path
+    def persistent(self, value: PersistentId, trail: Trail) -> Iterator[tuple[object, Trail]]:
+        yield value.token, trail
         self.out += b"Q"
 
 
-_WRITERS: Mapping[type, Callable[[_Emitter, Any, Path], Iterator[tuple[object, Path]]]] = {
+def _path(trail: Trail) -> Path:
+    """The path that a trail spells backwards."""
+    keys: list[object] = []
+    while trail is not None:
+        trail, key = trail
+        keys.append(key)
+    return tuple(reversed(keys))
+
+
+def _place(trail: Trail) -> str:
+    return shown(spelled(_path(trail))) or "the object itself"
+
+
+_WRITERS: Mapping[type, Callable[[_Emitter, Any, Trail], Iterator[tuple[object, Trail]]]] = {
     list: _Emitter.list_,
     dict: _Emitter.dict_,
     OrderedDict: _Emitter.ordered_dict,

@@ -4,7 +4,8 @@ A pickle is a program for a stack machine: push a value, make a tuple of the las
 tuple. This machine runs the program without its effects. A name becomes an inert `Record`; a call becomes a record of
 the call, or a plain value where one of our own pure functions (`constructors`) knows the name. It never imports, never
 calls anything that the file chose, never sets an attribute on anything. It is iterative, reads an immutable buffer,
-never allocates more than the bytes in front of it justify, and stops at the `Limits`.
+never allocates more than the bytes in front of it justify, and stops at the `Limits`. What it does again and again
+without new bytes (copying an argument, hashing a key) is counted as work, so that time grows no faster than the file.
 
 What the machine cannot do is why it exists: `pickle.Unpickler` serves extension codes without asking, allocates what a
 memo index claims, hashes whatever is used as a key, and lets `__setstate__` be planted. How each opcode is spelled is
@@ -18,18 +19,21 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import Counter, OrderedDict, defaultdict, deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from time import thread_time
 from typing import Any, NamedTuple
 
-from rehydrate.checkpoint.record import Record
+from rehydrate.checkpoint.record import Record, brief
 from rehydrate.checkpoint.tensor import TensorRef
 from rehydrate.dtypes import DType
 from rehydrate.errors import AmbiguousError, CorruptError, LimitError, TruncatedError
 from rehydrate.limits import Limits
 from rehydrate.text import shown
 
-__all__ = ["NOWHERE", "UNFIT", "Constructor", "Handler", "Machine", "Name", "Shortcut", "Stateful", "Stretch"]
+__all__ = [
+    "NOWHERE", "UNFIT", "Constructor", "Filled", "Handler", "Machine", "Name", "Shortcut", "Stateful", "Stretch",
+]  # fmt: skip
 
 Constructor = Callable[[tuple[object, ...]], object]
 Name = tuple[str, str]
@@ -42,7 +46,16 @@ UNFIT = object()
 """What a constructor returns when the arguments are not those it knows; the call then stays a record."""
 
 _DICTS = (dict, OrderedDict, defaultdict, Counter)
-_PLAIN = (str, int, float, bool, bytes, complex, type(None), type(...), Record, TensorRef, DType)
+_COPIES = frozenset({bytes, bytearray, deque, Counter})
+"""What a constructor makes by copying an argument."""
+_PLAIN = (str, int, float, bool, bytes, complex, range, type(None), type(...), Record, TensorRef, DType)
+"""Types of keys that are hashed without looking into them."""
+_HASHES_TO_ITSELF = (1 << 61) - 1
+"""Below it an integer is its own hash, so that no two of them have the same."""
+_RECURSIVE = frozenset({deque, defaultdict})
+"""Types whose contents Python frees by recursion in C: a long chain of them would end the process."""
+_PACE = 4096
+"""Keys between two looks at the clock."""
 NOWHERE = 1 << 62
 """The boundary when no frame is open: beyond any file."""
 
@@ -53,6 +66,15 @@ class Stateful:
 
     value: object
     state: object
+
+
+@dataclass(frozen=True, slots=True)
+class Filled:
+    """What a constructor returns for a container that hashes: empty, and what the machine is to put into it."""
+
+    value: dict[Any, object] | set[object] | frozenset[object]
+    items: list[object] | tuple[object, ...]
+    """Members; keys and values in turn for a dictionary."""
 
 
 class Stretch(NamedTuple):
@@ -80,8 +102,8 @@ class Machine:
 
     __slots__ = (
         "at", "attributes", "boundary", "cache", "called", "collisions", "constants", "constructors", "data",
-        "first_seen", "handlers", "kept", "lazy", "limits", "marks", "memo", "names", "parent", "persistent",
-        "protocol", "result", "shortcut", "stack", "top", "trigger",
+        "depths", "first_seen", "handlers", "inside", "kept", "keys", "late", "lazy", "limits", "marks", "memo",
+        "names", "parent", "persistent", "protocol", "result", "shortcut", "stack", "started", "top", "trigger", "work",
     )  # fmt: skip
 
     def __init__(
@@ -119,6 +141,15 @@ class Machine:
         self.attributes: dict[int, object] = {}
         self.kept: list[object] = []
         self.collisions: dict[int, dict[int, int]] = {}
+        self.depths: dict[int, int] = {}
+        """Levels of deques and defaultdicts in each other below one of them, where there are several."""
+        self.inside: set[int] = set()
+        self.late = 0
+        """How many grew deeper after they had been put into another, whose depth did not follow."""
+        self.keys = 0
+        self.started = thread_time()
+        self.work = limits.work + limits.work_per_byte * len(data)
+        """How much more may be done without new bytes."""
         self.cache: Any = None
         """Whatever a shortcut wants to keep; dropped when a memo slot that it may have looked at changes."""
         self.boundary = NOWHERE
@@ -258,20 +289,42 @@ class Machine:
         if type(args) is not tuple:
             raise self.broken("a call's arguments are not a tuple")
         if not isinstance(function, Record):
-            raise self.broken(f"it calls {shown(function)}, which cannot be called")
+            raise self.broken(f"it calls {brief(function)}, which cannot be called")
         if function.args is not None:
+            self.spend(len(args))
             return Record("", "call", (function, *args), kwargs)
         both = (function.module, function.name)
         self.called.add(both)
         construct = self.constructors.get(both)
         if construct is not None and not kwargs:
             value = construct(args)
-            if isinstance(value, Stateful):
-                self.give_state(value.value, value.state)
-                return value.value
             if value is not UNFIT:
-                return value
+                return self.finished(value)
         return Record(function.module, function.name, args, kwargs)
+
+    def finished(self, value: object) -> object:
+        """What a constructor gave, with the state and the items that it left to the machine."""
+        if isinstance(value, Stateful):
+            self.give_state(value.value, value.state)
+            return value.value
+        if isinstance(value, Filled):
+            self.spend(len(value.items))
+            if isinstance(value.value, dict):
+                self.assign(value.value, value.items)
+                return value.value
+            made = self.collected(value.items)
+            return made if isinstance(value.value, set) else frozenset(made)
+        if type(value) in _COPIES:
+            self.spend(len(value))  # type: ignore[arg-type]
+        if type(value) is deque:
+            self.nest(value, value)
+        return value
+
+    def spend(self, work: int) -> None:
+        """Count work that no new bytes of the file ask for; see `Limits.work`."""
+        self.work -= work
+        if self.work < 0:
+            raise LimitError("the pickle makes more work than its length explains", where=f"byte {self.at:,}")
 
     def give_state(self, target: object, state: object) -> None:
         """What BUILD does, without any `__setstate__`, `__dict__` or `setattr`: note it beside the value."""
@@ -287,18 +340,23 @@ class Machine:
 
     def extend(self, target: object, items: list[object]) -> None:
         """APPEND and APPENDS."""
-        if type(target) is list or type(target) is deque:
+        if type(target) is list:
+            target.extend(items)
+        elif type(target) is deque:
+            self.nest(target, items)
             target.extend(items)
         elif isinstance(target, Record):
             target.items.extend(items)
         else:
             raise self.broken(f"it appends to {shown(type(target).__name__)}")
 
-    def assign(self, target: object, items: list[object]) -> None:
+    def assign(self, target: object, items: Sequence[object]) -> None:
         """SETITEM and SETITEMS: keys and values in turn."""
         if len(items) % 2:
             raise self.broken("a key has no value")
         if type(target) in _DICTS:
+            if type(target) is defaultdict:
+                self.nest(target, items)
             for at in range(0, len(items), 2):
                 key = items[at]
                 if type(key) is not str:
@@ -309,28 +367,79 @@ class Machine:
         else:
             raise self.broken(f"it sets items of {shown(type(target).__name__)}")
 
+    def nest(self, target: object, items: Iterable[object]) -> None:
+        """Refuse deques and defaultdicts that are in each other, directly, deeper than the C stack is."""
+        deep = [item for item in items if type(item) in _RECURSIVE and item is not target]
+        if not deep:
+            return
+        depth = 1 + max(self.depths.get(id(item), 1) for item in deep)
+        if depth > self.depths.get(id(target), 1):
+            self.depths[id(target)] = depth
+            self.late += id(target) in self.inside
+            if max(depth, self.late) > self.limits.deque_depth:
+                raise LimitError("deques are nested too deeply", where=f"byte {self.at:,}")
+        self.inside.update(map(id, deep))
+        self.kept += (target, *deep)
+
+    def add(self, target: object, items: Sequence[object]) -> None:
+        """ADDITEMS."""
+        if type(target) is set:
+            for item in items:
+                if type(item) is not str:
+                    self.check_key(item, target)
+                target.add(item)
+        elif isinstance(target, Record):
+            target.items.extend(items)
+        else:
+            raise self.broken(f"it adds to {shown(type(target).__name__)}")
+
+    def collected(self, items: Sequence[object]) -> set[object]:
+        """A new set of these."""
+        made: set[object] = set()
+        self.add(made, items)
+        return made
+
     def check_key(self, key: object, owner: object) -> None:
         """Refuse what cannot be hashed, and what takes long to hash; see `Limits.key_nodes`."""
+        self.keys += 1
+        if not self.keys % _PACE:
+            self.check_pace()
+        kind = type(key)
+        if kind is int:
+            if -_HASHES_TO_ITSELF < key < _HASHES_TO_ITSELF:  # type: ignore[operator]
+                return
+            self.spend(key.bit_length() >> 8)  # type: ignore[attr-defined]
+        elif kind is tuple or kind is frozenset:
+            self.check_inside(key)
+        elif not isinstance(key, _PLAIN):
+            raise self.broken(f"a key is of an unhashable type: {kind.__name__!r}")
+        elif kind is not complex:
+            return
+        self.count_collision(key, owner)
+
+    def check_inside(self, key: object) -> None:
+        """The same for what is in a tuple or a frozenset that is used as a key."""
         level, nodes = [key], 0
         for _ in range(self.limits.key_depth):
-            nodes += len(level)
-            if nodes > self.limits.key_nodes:
-                raise LimitError("a dictionary key is too large", where=f"byte {self.at:,}")
             inner: list[object] = []
             for item in level:
                 if type(item) is tuple or type(item) is frozenset:
+                    nodes += len(item)
+                    if nodes > self.limits.key_nodes:
+                        raise LimitError("a dictionary key is too large", where=f"byte {self.at:,}")
                     inner.extend(item)
+                elif type(item) is int:
+                    nodes += item.bit_length() >> 8
                 elif not isinstance(item, _PLAIN):
                     raise self.broken(f"a key is of an unhashable type: {type(item).__name__!r}")
             if not inner:
-                self.count_collision(key, owner)
-                return
+                return self.spend(nodes)
             level = inner
         raise LimitError("a dictionary key is nested too deeply", where=f"byte {self.at:,}")
 
     def count_collision(self, key: object, owner: object) -> None:
-        """Numbers and tuples hash predictably, so a file can choose keys that all collide."""
-        if isinstance(key, (str, bytes, Record)) or key in owner:  # type: ignore[operator]
+        """Long numbers and tuples hash predictably, so a file can choose keys that all collide."""
+        if key in owner:  # type: ignore[operator]
             return
         counts = self.collisions.setdefault(id(owner), {})
         if not counts:
@@ -339,6 +448,14 @@ class Machine:
         counts[mixed] = counts.get(mixed, 0) + 1
         if counts[mixed] > self.limits.key_collisions:
             raise LimitError("a dictionary has too many keys of the same hash", where=f"byte {self.at:,}")
+
+    def check_pace(self) -> None:
+        """Keys of different hashes, too, can be chosen so that a dictionary looks long; only the clock sees that."""
+        allowed = 1 + self.keys * self.limits.key_seconds + self.at * self.limits.byte_seconds
+        if thread_time() - self.started > allowed:
+            raise LimitError(
+                "the keys of a dictionary collide, as if they had been chosen to", where=f"byte {self.at:,}"
+            )
 
     def persist(self, token: object) -> None:
         """What a persistent id stands for, which the container around the pickle knows."""

@@ -12,15 +12,15 @@ import re
 import struct
 from collections.abc import Callable
 
-from rehydrate.checkpoint.record import Record
 from rehydrate.errors import AmbiguousError, LimitError
 from rehydrate.pickles.machine import NOWHERE, Handler, Machine
-from rehydrate.text import shown
 
 __all__ = ["HANDLERS"]
 
 _DECIMAL = re.compile(rb"-?(?:0|[1-9][0-9]*)")
 _FLOAT = re.compile(rb"[+-]?(?:[0-9]+\.?[0-9]*(?:[eE][+-]?[0-9]+)?|inf|nan)")
+_ESCAPED = re.compile(rb"(?:[^\\]++|\\(?:[\\'\"abfnrtv]|[0-3]?[0-7]{1,2}|x[0-9a-fA-F]{2}))*+", re.DOTALL)
+"""The escapes that Python has; about any other, readers only warn, for now."""
 _HIGHEST_PROTOCOL = 5
 
 
@@ -67,18 +67,17 @@ def _python2_string(raw: bytes) -> str:
 
 
 def _quoted(machine: Machine) -> str:
-    raw = machine.line().strip()
+    raw = machine.line()
     if len(raw) < 2 or raw[0] != raw[-1] or raw[:1] not in (b"'", b'"'):
         raise machine.broken("a string is not quoted")
-    try:
-        return _python2_string(codecs.escape_decode(raw[1:-1])[0])
-    except ValueError as error:
-        raise machine.broken("a string has a broken escape") from error
+    if not _ESCAPED.fullmatch(raw, 1, len(raw) - 1):
+        raise machine.broken("a string has a broken escape")
+    return _python2_string(codecs.escape_decode(raw[1:-1])[0])
 
 
 def _escaped(machine: Machine) -> str:
     try:
-        return machine.line().decode("raw-unicode-escape")
+        return codecs.raw_unicode_escape_decode(machine.line())[0]  # `decode` would import the codec
     except UnicodeDecodeError as error:
         raise machine.broken("a string has a broken escape") from error
 
@@ -145,11 +144,6 @@ _push(b"t", lambda m: tuple(m.to_mark()))
 _push(b"l", lambda m: m.to_mark())
 _push(b"\x85", lambda m: (m.stack.pop(),))
 _push(b"2", lambda m: m.stack[-1])
-# Extension codes are looked up in a registry of the process that reads; a file that needs one is read without it.
-_push(b"\x82", lambda m: Record("copyreg", f"extension_{m.unsigned(1)}"))
-_push(b"\x83", lambda m: Record("copyreg", f"extension_{m.unsigned(2)}"))
-_push(b"\x84", lambda m: Record("copyreg", f"extension_{m.unsigned(4)}"))
-_push(b"g", lambda m: m.recall(_number(m.line(), m)))
 
 
 @_on(b"\x80")
@@ -221,10 +215,8 @@ def _dict(machine: Machine) -> None:
 
 @_on(b"\x91")
 def _frozenset(machine: Machine) -> None:
-    items = machine.to_mark()
-    for item in items:
-        machine.check_key(item, ())
-    machine.stack.append(frozenset(items))
+    made = frozenset(machine.collected(machine.to_mark()))
+    machine.stack.append(made)
 
 
 @_on(b"a")
@@ -254,18 +246,18 @@ def _setitems(machine: Machine) -> None:
 @_on(b"\x90")
 def _additems(machine: Machine) -> None:
     items = machine.to_mark()
-    target = machine.stack[-1]
-    if isinstance(target, Record):
-        target.items.extend(items)
-    elif type(target) is set:
-        for item in items:
-            machine.check_key(item, target)
-            target.add(item)
-    else:
-        raise machine.broken(f"it adds to {shown(type(target).__name__)}")
+    machine.add(machine.stack[-1], items)
 
 
-HANDLERS[ord("p")] = lambda machine: machine.put(_number(machine.line(), machine))
+def _slot(machine: Machine) -> int:
+    slot = _number(machine.line(), machine)
+    if slot < 0:
+        raise machine.broken("the number of a memo slot is negative")
+    return slot
+
+
+HANDLERS[ord("g")] = lambda machine: _get(machine, _slot(machine))
+HANDLERS[ord("p")] = lambda machine: machine.put(_slot(machine))
 HANDLERS[ord("q")] = lambda machine: machine.put(machine.unsigned(1))
 HANDLERS[ord("r")] = lambda machine: machine.put(machine.unsigned(4))
 
@@ -289,6 +281,19 @@ HANDLERS[ord("j")] = lambda machine: _get(machine, machine.unsigned(4))
 HANDLERS[ord("c")] = lambda m: m.named(_text(m.line(), m), _text(m.line(), m))
 
 
+def _extension(machine: Machine, width: int) -> None:
+    """Extension codes are looked up in a registry of the process that reads; a file that has one is read without."""
+    code = int.from_bytes(machine.take(width), "little", signed=width == 4)
+    if code <= 0:
+        raise machine.broken("an extension code is not positive")
+    machine.named("copyreg", f"extension_{code}")
+
+
+HANDLERS[0x82] = lambda machine: _extension(machine, 1)
+HANDLERS[0x83] = lambda machine: _extension(machine, 2)
+HANDLERS[0x84] = lambda machine: _extension(machine, 4)
+
+
 @_on(b"\x93")
 def _stack_global(machine: Machine) -> None:
     name, module = machine.stack.pop(), machine.stack.pop()
@@ -301,7 +306,8 @@ def _stack_global(machine: Machine) -> None:
 def _inst(machine: Machine) -> None:
     machine.named(_text(machine.line(), machine), _text(machine.line(), machine))
     function = machine.stack.pop()
-    machine.stack.append(machine.call(function, tuple(machine.to_mark())))
+    value = machine.call(function, tuple(machine.to_mark()))  # first: the mark changes which stack is on top
+    machine.stack.append(value)
 
 
 @_on(b"o")
@@ -320,7 +326,10 @@ def _reduce(machine: Machine) -> None:
 @_on(b"\x92")
 def _new_with_keywords(machine: Machine) -> None:
     kwargs, args, function = machine.stack.pop(), machine.stack.pop(), machine.stack.pop()
-    if type(kwargs) is not dict or not all(type(key) is str for key in kwargs):
+    if type(kwargs) is not dict:
+        raise machine.broken("keyword arguments are not a dictionary")
+    machine.spend(len(kwargs))
+    if not all(type(key) is str for key in kwargs):
         raise machine.broken("keyword arguments are not a dictionary of strings")
     machine.stack.append(machine.call(function, args, kwargs))
 

@@ -10,35 +10,34 @@ from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Mapping
 
 from rehydrate.checkpoint.record import Record
-from rehydrate.pickles.machine import UNFIT, Constructor, Name
+from rehydrate.pickles.machine import UNFIT, Constructor, Filled, Name
 
 __all__ = ["CONSTRUCTORS"]
 
-_PLAIN_KEYS = (str, int, float, bool, bytes, type(None))
-
-_FACTORIES: Mapping[str, type] = {
-    "list": list,
-    "dict": dict,
-    "set": set,
-    "int": int,
-    "float": float,
-    "str": str,
+_BUILTIN_TYPES: Mapping[str, type] = {
+    "list": list, "dict": dict, "set": set, "tuple": tuple, "frozenset": frozenset, "bool": bool, "int": int,
+    "float": float, "complex": complex, "str": str, "bytes": bytes, "bytearray": bytearray,
+    "long": int, "unicode": str,  # what protocols 0 to 2 call them, for Python 2
+}  # fmt: skip
+_FACTORIES: Mapping[Name, type] = {
+    **{(module, name): kind for module in ("builtins", "__builtin__") for name, kind in _BUILTIN_TYPES.items()},
+    **{("collections", kind.__name__): kind for kind in (OrderedDict, Counter, defaultdict, deque)},
 }
-"""What a defaultdict may make by itself: builtin types whose values are empty."""
+"""What a defaultdict may make by itself: values that are empty."""
 
 
 def _ordered_dict(args: tuple[object, ...]) -> object:
-    made: OrderedDict[object, object] = OrderedDict()
     if not args:
-        return made
+        return OrderedDict()
     pairs = args[0]
     if len(args) > 1 or type(pairs) is not list:
         return UNFIT
+    items: list[object] = []
     for pair in pairs:  # Python 2 and protocols 0 and 1 give the pairs as lists
-        if not isinstance(pair, (list, tuple)) or len(pair) != 2 or not isinstance(pair[0], _PLAIN_KEYS):
+        if not isinstance(pair, (list, tuple)) or len(pair) != 2:
             return UNFIT
-        made[pair[0]] = pair[1]
-    return made
+        items.extend(pair)
+    return Filled(OrderedDict(), items)
 
 
 def _default_dict(args: tuple[object, ...]) -> object:
@@ -46,7 +45,7 @@ def _default_dict(args: tuple[object, ...]) -> object:
         return defaultdict(None)
     factory = args[0]
     if len(args) == 1 and isinstance(factory, Record) and factory.args is None:
-        known = _FACTORIES.get(factory.name) if factory.module in ("builtins", "__builtin__") else None
+        known = _FACTORIES.get((factory.module, factory.name))
         if known is not None:
             return defaultdict(known)
     return UNFIT
@@ -75,34 +74,24 @@ def _deque(args: tuple[object, ...]) -> object:
 
 
 def _set(args: tuple[object, ...]) -> object:
-    items = _plain_items(args)
-    return UNFIT if items is None else set(items)
+    items = _members(args)
+    return UNFIT if items is None else Filled(set(), items)
 
 
 def _frozenset(args: tuple[object, ...]) -> object:
-    items = _plain_items(args)
-    return UNFIT if items is None else frozenset(items)
+    items = _members(args)
+    return UNFIT if items is None else Filled(frozenset(), items)
 
 
-def _plain_items(args: tuple[object, ...]) -> list[object] | tuple[object, ...] | None:
-    """Protocols 0 to 3 write a set as a call with a list; only keys that hash at once are taken."""
+def _members(args: tuple[object, ...]) -> list[object] | tuple[object, ...] | None:
+    """Protocols 0 to 3 write a set as a call with a list."""
     if not args:
         return ()
-    if len(args) == 1 and isinstance(args[0], (list, tuple)):
-        items = args[0]
-        if all(_hashes_at_once(item) for item in items):
-            return items
-    return None
-
-
-def _hashes_at_once(item: object) -> bool:
-    if type(item) is tuple:
-        return len(item) <= 16 and all(isinstance(inner, _PLAIN_KEYS) for inner in item)
-    return isinstance(item, (*_PLAIN_KEYS, complex, Record))
+    return args[0] if len(args) == 1 and isinstance(args[0], (list, tuple)) else None
 
 
 def _complex(args: tuple[object, ...]) -> object:
-    if len(args) == 2 and all(type(part) in (float, int) for part in args):
+    if len(args) == 2 and all(type(part) is float for part in args):
         return complex(args[0], args[1])  # type: ignore[call-overload]
     return UNFIT
 
@@ -134,14 +123,19 @@ def _encode(args: tuple[object, ...]) -> object:
     return UNFIT
 
 
+def _is_index(part: object) -> bool:
+    """Whether it is an integer that a position can be; a longer one could not even be printed."""
+    return type(part) is int and -(1 << 63) <= part < 1 << 63
+
+
 def _slice(args: tuple[object, ...]) -> object:
-    if 1 <= len(args) <= 3 and all(part is None or type(part) is int for part in args):
+    if 1 <= len(args) <= 3 and all(part is None or _is_index(part) for part in args):
         return slice(*args)
     return UNFIT
 
 
 def _range(args: tuple[object, ...]) -> object:
-    numbers = [part for part in args if type(part) is int]
+    numbers = [part for part in args if isinstance(part, int) and _is_index(part)]
     if 1 <= len(numbers) <= 3 and len(numbers) == len(args) and numbers[2:] != [0]:
         return range(*numbers)
     return UNFIT

@@ -19,8 +19,8 @@ from typing import Protocol, cast, runtime_checkable
 
 from rehydrate.checkpoint.record import Record
 from rehydrate.checkpoint.tensor import NO_TRAITS, Storage, TensorRef, Window
-from rehydrate.pickles.machine import NOWHERE, Machine, Shortcut, Stretch
-from rehydrate.pickles.torch_names import REBUILD, REQUIRES_GRAD, storage_dtype
+from rehydrate.pickles.machine import NOWHERE, Machine, Name, Shortcut, Stretch
+from rehydrate.pickles.torch_names import REBUILD, REQUIRES_GRAD, is_countable, storage_dtype
 
 __all__ = ["TENSOR_RUNS", "Persistent"]
 
@@ -38,10 +38,14 @@ _RUN = re.compile(
     + rb"(R" + _PUT + rb"t" + _PUT + rb"R" + _PUT + rb")",  # the OrderedDict made, the arguments, the tensor
     re.DOTALL,
 )  # fmt: skip
+_HOOKS: Name = ("collections", "OrderedDict")
+"""What is called for the hooks of a tensor, which has none."""
 _SLOTS = 7
 """Puts of a run, in order: key, persistent id, shape, strides, OrderedDict, arguments, tensor."""
 _LAST_SHORT = 255
 """The last memo slot that is put and recalled with one byte."""
+_LAST = (1 << 32) - 1
+"""The last memo slot that a binary opcode can name."""
 _LONGEST_NAME = 1 << 16
 """Bytes; a longer name is left to the machine."""
 
@@ -101,7 +105,7 @@ class _Plan:
     def key_of(self, data: bytes, at: int, top: int) -> tuple[bytes, int]:
         """The key of the run at `at` if it is one of this plan with slots from `top`, and where the run ends."""
         key_at = at + self.key_at
-        if key_at > len(data):
+        if key_at > len(data) or top + _SLOTS > _LAST:
             return b"", at
         digits = data[key_at - 4]
         key = data[key_at : key_at + digits]
@@ -134,18 +138,19 @@ def _planned(machine: Machine, fixed: tuple[bytes, ...]) -> _Plan | None:
     (hooks,) = _recalled(machine, flags[1:])
     if word != "storage" or not isinstance(kind, Record) or not isinstance(location, str):
         return None
-    if not isinstance(hooks, Record) or hooks.path != "collections.OrderedDict" or hooks.args is not None:
+    if not isinstance(hooks, Record) or (hooks.module, hooks.name) != _HOOKS or hooks.args is not None:
         return None
     numel = next(_numbers(place[2 if place[0] == ord("h") else 5 :]))
-    offset, *shape = _numbers(extents)
+    offset, *extent = _numbers(extents)
+    shape = tuple(extent)
     strides = tuple(_numbers(steps))
-    if len(shape) != len(strides) or min(*shape, *strides, numel, offset) < 0:
+    if len(shape) != len(strides) or min(*shape, *strides, numel, offset) < 0 or not is_countable(shape):
         return None
     try:
         dtype = storage_dtype(kind)
     except KeyError:
         return None
-    window = Window(dtype, tuple(shape), strides, offset, REQUIRES_GRAD if flags[0] == 0x88 else NO_TRAITS)
+    window = Window(dtype, shape, strides, offset, REQUIRES_GRAD if flags[0] == 0x88 else NO_TRAITS)
     persistent = cast("Persistent", machine.persistent)  # `_take_runs` has seen that it is one
     storage_of, nbytes = persistent.alike(kind, location, numel)
     return _Plan(fixed, storage_of, window) if window.reach <= nbytes else None
@@ -191,6 +196,7 @@ def _take_runs(machine: Machine) -> bool:
     machine.stack.extend(values)
     slots = (range(first + _SLOTS - 1, top, _SLOTS + 1), tensors), (range(first + _SLOTS, top, _SLOTS + 1), names)
     machine.lazy.append(Stretch(first, top - first, start, stop, slots))
+    machine.called.update((REBUILD, _HOOKS))
     machine.at, machine.top = stop, top
     return True
 
@@ -198,7 +204,7 @@ def _take_runs(machine: Machine) -> bool:
 def _recognised(machine: Machine, opener: bytes, at: int, top: int) -> tuple[_Plan, bytes, int] | None:
     """The plan, the key and the end of the run at `at` whose slots begin at `top`, if there is one."""
     run = _RUN.match(machine.data, at)
-    if run is None:
+    if run is None or top + _SLOTS > _LAST:
         return None
     (get, classes, length, key, put_key, place, put_id, extents, put_size, steps, put_stride, flags,
      tail) = run.groups()  # fmt: skip

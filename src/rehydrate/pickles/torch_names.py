@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from itertools import accumulate
+from operator import mul
 
 from rehydrate.checkpoint.record import Record, brief
 from rehydrate.checkpoint.tensor import NO_TRAITS, Piece, Storage, TensorRef, Window
@@ -19,14 +21,21 @@ from rehydrate.pickles.machine import UNFIT, Constructor, Name, Stateful
 from rehydrate.text import dimensions, shown
 
 __all__ = [
-    "CONSTANTS", "CONSTRUCTORS", "REBUILD", "REQUIRES_GRAD", "nowhere", "storage_dtype", "tensor_on", "window_of",
+    "BY_DEVICE", "CONSTANTS", "CONSTRUCTORS", "REBUILD", "REQUIRES_GRAD",
+    "is_countable", "nowhere", "storage_dtype", "tensor_on", "window_of",
 ]  # fmt: skip
 
 REBUILD: Name = ("torch._utils", "_rebuild_tensor_v2")
 """What every tensor of a state dict is rebuilt by."""
 
+BY_DEVICE: Name = ("torch._utils", "_rebuild_device_tensor_from_cpu_tensor")
+"""What tensors of devices without storages of torch's are rebuilt by: their bytes were saved on the CPU."""
+
 REQUIRES_GRAD = frozenset({"requires_grad"})
 PARAMETER = frozenset({"parameter"})
+
+_NUMBERS_END = 1 << 63
+"""torch's shapes, strides and offsets are 64-bit; Python's could have a million digits."""
 
 CONSTANTS: Mapping[Name, object] = {("torch", name): dtype for name, dtype in BY_NAME.items()} | {
     ("torch", alias): BY_NAME[name]
@@ -38,15 +47,15 @@ CONSTANTS: Mapping[Name, object] = {("torch", name): dtype for name, dtype in BY
 """(module, name) → the value that the name itself is."""
 
 
-def storage_dtype(kind: object) -> DType | None:
-    """The element type that a storage class stands for; None for untyped bytes; `KeyError` for any other name."""
+def storage_dtype(kind: object) -> DType:
+    """The element type that a storage class stands for, uint8 for untyped bytes; `KeyError` for any other name."""
     if not isinstance(kind, Record) or kind.args is not None:
         raise KeyError(brief(kind))
     if kind.module in ("torch", "torch.cuda") and kind.name.endswith("Storage"):
         stem = kind.name.removesuffix("Storage")
-        return None if stem == "Untyped" else BY_STORAGE[stem]
+        return BY_NAME["uint8"] if stem == "Untyped" else BY_STORAGE[stem]
     if kind.module == "torch.storage" and kind.name == "UntypedStorage":
-        return None
+        return BY_NAME["uint8"]
     raise KeyError(brief(kind))
 
 
@@ -67,16 +76,25 @@ def window_of(dtype: DType, size: object, stride: object, offset: object, traits
     shape, strides = _numbers(size, "shape"), _numbers(stride, "stride")
     if len(shape) != len(strides):
         raise CorruptError("a tensor's shape and strides are of different length", found=f"{shape}, {strides}")
-    if type(offset) is not int or offset < 0:
+    if not is_countable(shape):
+        raise CorruptError("a tensor has more elements than torch can count", found=dimensions(shape))
+    if type(offset) is not int or not 0 <= offset < _NUMBERS_END:
         raise CorruptError("a tensor's offset is not a whole number", found=brief(offset))
     return Window(dtype, shape, strides, offset, traits)
 
 
+def is_countable(shape: tuple[int, ...]) -> bool:
+    """Whether torch could multiply the extents: it goes from left to right, and never beyond 64 bits."""
+    return all(product < _NUMBERS_END for product in accumulate(shape, mul))
+
+
 def _numbers(value: object, what: str) -> tuple[int, ...]:
-    """A shape or strides: a tuple of whole numbers, none negative."""
+    """A shape or strides: a tuple of whole numbers, none negative, none that torch could not hold."""
     if isinstance(value, Record) and value.path == "torch.Size" and value.args:
         value = value.args[0]
-    if not isinstance(value, (tuple, list)) or not all(type(number) is int and number >= 0 for number in value):
+    if not isinstance(value, (tuple, list)) or not all(
+        type(number) is int and 0 <= number < _NUMBERS_END for number in value
+    ):
         raise CorruptError(f"a tensor's {what} is not made of whole numbers", found=brief(value))
     if len(value) > Limits().dimensions:
         raise CorruptError(f"a tensor has {len(value):,} dimensions")
@@ -101,8 +119,6 @@ def _tensor(args: tuple[object, ...]) -> object:
         return UNFIT
     storage = args[0]
     offset, size, stride, requires_grad, _hooks, metadata = (*args[1:], None, None, None)[:6]
-    if storage.dtype is None:
-        return UNFIT
     window = window_of(storage.dtype, size, stride, offset, _traits(requires_grad, metadata))
     return tensor_on(storage, window, window.reach)
 
@@ -141,11 +157,20 @@ def _quantized(args: tuple[object, ...]) -> object:
 
     The integers become a reference; what they stand for stays beside it in a record.
     """
-    if len(args) < 6 or not isinstance(args[0], Storage) or args[0].dtype is None:
+    if len(args) < 6 or not isinstance(args[0], Storage):
         return UNFIT
     window = window_of(args[0].dtype, args[2], args[3], args[1])
     integers = tensor_on(args[0], window, window.reach)
     return Record("torch._utils", "_rebuild_qtensor", (integers, args[4], args[5]))
+
+
+def _of_device(args: tuple[object, ...]) -> object:
+    """`_rebuild_device_tensor_from_cpu_tensor(data, dtype, device, requires_grad)`: how XLA's and MTIA's are saved."""
+    if len(args) != 4 or not isinstance(args[0], TensorRef) or args[0].dtype is not args[1] or type(args[2]) is not str:
+        return UNFIT
+    ref = args[0]
+    window = replace(ref.window, traits=_traits(args[3], None))
+    return TensorRef("", window, replace(ref.storage, location=args[2]))
 
 
 def _of_type(args: tuple[object, ...]) -> object:
@@ -175,5 +200,6 @@ _REBUILDERS: Mapping[str, Constructor] = {
 CONSTRUCTORS: Mapping[Name, Constructor] = {
     **{("torch._utils", name): rebuild for name, rebuild in _REBUILDERS.items()},
     ("torch._tensor", "_rebuild_from_type_v2"): _of_type,
+    BY_DEVICE: _of_device,
 }
 """(module, name) → the function that makes the reference."""

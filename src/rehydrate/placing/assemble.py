@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 import torch
 
 from rehydrate.checkpoint.record import Record, brief
-from rehydrate.errors import CorruptError, RebuildError
+from rehydrate.errors import CorruptError, DeviceError, RehydrateError
 
 __all__ = ["ASSEMBLERS", "assembled"]
 
@@ -46,7 +46,7 @@ def assembled(record: Record, args: tuple[object, ...]) -> object:
         return _NAMES.get(record.path, record)
     try:
         return ASSEMBLERS[record.path](*args)
-    except RebuildError:
+    except RehydrateError:
         raise
     except Exception as error:
         raise CorruptError(
@@ -61,10 +61,14 @@ def _size(extents: object = ()) -> torch.Size:
     return torch.Size(extents)
 
 
-def _device(kind: object, index: object = None) -> torch.device:
+def _device(kind: object, index: object = None) -> object:
+    """A device; one of a backend that this torch does not have stays as it was saved."""
     if not isinstance(kind, str) or not (index is None or type(index) is int):
         raise TypeError("a device is a word and a number")
-    return torch.device(kind) if index is None else torch.device(kind, index)
+    try:
+        return torch.device(kind) if index is None else torch.device(kind, index)
+    except RuntimeError:
+        return Record("torch", "device", (kind,) if index is None else (kind, index))
 
 
 def _layout(name: object) -> torch.layout:
@@ -77,16 +81,21 @@ def _sparse(layout: object, data: object, *rest: object) -> torch.Tensor:
         raise TypeError("the parts of a sparse tensor are not a tuple")
     if layout is torch.sparse_coo:
         indices, values, size, *coalesced = data
+        checked = not indices.is_meta  # where there is no data, there is nothing to check
         return torch.sparse_coo_tensor(
             indices,
             values,
             size,
-            check_invariants=True,
+            check_invariants=checked,
             is_coalesced=bool(coalesced[0]) if coalesced else None,
+            device=values.device,
         )
     if isinstance(layout, torch.layout):
         compressed, plain, values, size = data
-        return torch.sparse_compressed_tensor(compressed, plain, values, size, layout=layout, check_invariants=True)
+        checked = not compressed.is_meta
+        return torch.sparse_compressed_tensor(
+            compressed, plain, values, size, layout=layout, check_invariants=checked, device=values.device
+        )
     raise TypeError("an unknown layout")
 
 
@@ -104,13 +113,15 @@ def _quantized(integers: object, quantizer: object, requires_grad: object = Fals
         )
     else:
         scales, zero_points, axis = numbers
+        scales = _as_tensor(scales, torch.double, integers)
+        zero_points = _as_tensor(zero_points, torch.double if scales_are_float(scheme) else torch.long, integers)
+        # torch's constructor looks at none of this, and its kernels would read beyond the scales.
+        if type(axis) is not int or not 0 <= axis < len(size):
+            raise ValueError(f"there is no axis {axis} to scale")
+        if not scales.shape == zero_points.shape == (size[axis],):
+            raise ValueError("there is not one scale and one zero point for each channel")
         made = torch._empty_per_channel_affine_quantized(
-            size,
-            scales=_as_tensor(scales, torch.double),
-            zero_points=_as_tensor(zero_points, torch.double if scales_are_float(scheme) else torch.long),
-            axis=axis,
-            dtype=kind,
-            device=integers.device,
+            size, scales=scales, zero_points=zero_points, axis=axis, dtype=kind, device=integers.device
         )
     made.set_(storage, integers.storage_offset(), size, stride)
     return made.requires_grad_(requires_grad is True)
@@ -121,12 +132,27 @@ def scales_are_float(scheme: object) -> bool:
     return scheme is torch.per_channel_affine_float_qparams
 
 
-def _as_tensor(numbers: object, dtype: torch.dtype) -> torch.Tensor:
-    return numbers if isinstance(numbers, torch.Tensor) else torch.tensor(numbers, dtype=dtype)
+def _as_tensor(numbers: object, dtype: torch.dtype, beside: torch.Tensor) -> torch.Tensor:
+    """Numbers, which old files have as a list, where another tensor is."""
+    return numbers if isinstance(numbers, torch.Tensor) else torch.tensor(numbers, dtype=dtype, device=beside.device)
 
 
 def _nested(buffer: object, sizes: object, strides: object, offsets: object) -> torch.Tensor:
-    return torch._nested_view_from_buffer_copy(buffer, sizes, strides, offsets)  # type: ignore[arg-type]
+    """`_rebuild_nested_tensor`; torch itself does not look whether the parts lie in the buffer."""
+    tables = (sizes, strides, offsets)
+    if isinstance(buffer, torch.Tensor) and buffer.is_meta:
+        raise DeviceError("torch has no nested tensors on the meta device")
+    if not isinstance(buffer, torch.Tensor) or buffer.dim() != 1 or not buffer.is_contiguous():
+        raise TypeError("not a buffer")
+    if not all(isinstance(table, torch.Tensor) and table.dtype == torch.int64 for table in tables):
+        raise TypeError("sizes, strides and offsets are not tables of whole numbers")
+    if sizes.dim() not in (1, 2) or sizes.shape != strides.shape or offsets.shape != sizes.shape[:1]:  # type: ignore[attr-defined]
+        raise ValueError("sizes, strides and offsets do not belong together")
+    for size, stride, first in zip(sizes.tolist(), strides.tolist(), offsets.tolist(), strict=True):  # type: ignore[attr-defined]
+        last = first + sum((extent - 1) * step for extent, step in zip(size, stride, strict=True))
+        if min(first, *size, *stride) < 0 or (0 not in size and last >= buffer.numel()):
+            raise ValueError("a part lies outside the buffer")
+    return torch._nested_view_from_buffer(buffer, sizes, strides, offsets)  # type: ignore[arg-type]
 
 
 def _of_device(data: object, dtype: object, device: object, requires_grad: object) -> torch.Tensor:

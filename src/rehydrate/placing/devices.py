@@ -38,7 +38,7 @@ def resolve(device: Device) -> torch.device:
         raise DeviceError(f"{shown(device)} is not a device", hint=f"one of {', '.join(available())}") from error
     if not _is_there(wanted):
         raise DeviceError(
-            f"this machine has no device {shown(wanted)}",
+            f"this machine has no device {shown(str(wanted))}",
             found=", ".join(available()),
             hint='device="auto" takes the accelerator if there is one and the CPU if not',
         )

@@ -3,34 +3,43 @@
 Everything that can be wrong (names, shapes, dtypes, an unreadable file, a device that is not there) is found while the
 model is still as it was. Then values are copied into the parameters that exist, so an optimizer that was made before
 still holds them; only tensors on the meta device, which have no memory to copy into, are replaced. Should copying
-itself fail, what was overwritten is put back from an undo copy; past `UNDO`, `TornLoadError` names what was written.
+itself fail, the model is put back; past `undo.UNDO` bytes, `TornLoadError` names what was written.
+
+A model that loads in a way of its own is given what its `load_state_dict` would make of the checkpoint: `rehearsal`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import replace
-from itertools import chain
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, cast
 
 import torch
 from torch import nn
 
 from rehydrate.checkpoint.checkpoint import Checkpoint
+from rehydrate.checkpoint.tensor import TensorRef
+from rehydrate.checkpoint.tree import spelled, tensors_under
 from rehydrate.checkpoint.weights import Weights
-from rehydrate.errors import MismatchError, RebuildError, TornLoadError
+from rehydrate.collector import collector_paused
+from rehydrate.errors import RebuildError, TornLoadError
 from rehydrate.formats.opening import open_checkpoint
-from rehydrate.matching.match import Match, Target, match_weights
+from rehydrate.matching.match import Match, match_weights, wrapper_prefix
+from rehydrate.placing.beside import has_composites, holds_tensors, values_beside
 from rehydrate.placing.devices import CPU, Device, resolve
 from rehydrate.placing.dtypes import dtype_of
+from rehydrate.placing.rehearsal import has_own_way, match_of, rehearse
+from rehydrate.placing.targets import check_kinds, every_tensor, saved_tensors, targets_of, without_old_counters
 from rehydrate.placing.tensors import Storages
+from rehydrate.placing.undo import Undo, copy_values
+from rehydrate.placing.values import real_values
 from rehydrate.storage.source import Where
 from rehydrate.text import counted, listed, shown
 
-__all__ = ["load_into", "targets_of"]
+__all__ = ["load_into"]
 
-UNDO = 64 << 20
-"""Bytes of a model up to which a copy is kept while it is overwritten. Past it, memory would be three times the model;
-by then every byte has been read and checked, and copying has little left to fail of."""
+_Copy = tuple[str, torch.Tensor, torch.Tensor]
+"""A tensor of the model, by name, and what goes into it."""
 
 
 def load_into(
@@ -44,142 +53,176 @@ def load_into(
     if not isinstance(model, nn.Module):
         raise TypeError(f"expected a torch.nn.Module, got {type(model).__name__}; a class is built by load_model")
     goal = None if device is None else resolve(device)
+    with collector_paused():
+        incoming = _opened(model, where, which)
+        match = _put(model, incoming, CPU if goal is None else goal)
+    if goal is not None:
+        model.to(goal)
+    return replace(match, told=(*match.told, *_afterwards(model, match, incoming)))
+
+
+@dataclass(frozen=True, slots=True)
+class _Incoming:
+    """What a checkpoint has for a model, read and on the CPU."""
+
+    weights: Weights
+    match: Match
+    tensors: Mapping[str, torch.Tensor]
+    """By the names of the model; by those of the checkpoint where the model has a way of its own."""
+    beside: Mapping[str, object]
+    """What is no tensor, inert."""
+    real: Mapping[str, object] | None = None
+    """The same, real, for a model that has a way of its own."""
+
+
+def _opened(model: nn.Module, where: Where | Checkpoint, which: str | None) -> _Incoming:
     checkpoint = open_checkpoint(where)
     try:
-        weights = checkpoint.weights(which)
-        match = match_weights(weights, targets_of(model), type(model).__name__)
-        match.raise_if_bad()
-        _check_kinds(match)
-        incoming = _read(match)
+        return _incoming(model, checkpoint, which)
     finally:
         if checkpoint is not where:
             checkpoint.close()
-    _check_buffers(model)
-    _Writing(model, incoming, CPU if goal is None else goal).run()
-    if goal is not None:
-        model.to(goal)
-    return replace(match, told=(*match.told, *_afterwards(model, match, weights)))
 
 
-def targets_of(model: nn.Module) -> list[Target]:
-    """The tensors that `model.state_dict()` has, in its order."""
-    parameters = {name for name, _ in model.named_parameters(remove_duplicate=False)}
-    return [
-        Target(name, tuple(tensor.shape), str(dtype_of(tensor.dtype)), name in parameters)
-        for name, tensor in _tensors_of(model).items()
-    ]
-
-
-def _tensors_of(model: nn.Module) -> dict[str, torch.Tensor]:
-    """The parameters and buffers themselves, by the names of `state_dict()`; extra state is not a tensor of ours."""
-    every = dict(
-        chain(
-            model.named_parameters(remove_duplicate=False),
-            model.named_buffers(remove_duplicate=False),
-        )
-    )
-    return {name: every[name] for name in model.state_dict(keep_vars=True) if name in every}
-
-
-def _check_kinds(match: Match) -> None:
-    """Values are cast to the model's dtype, but never so that they stop being what they were."""
+def _incoming(model: nn.Module, checkpoint: Checkpoint, which: str | None) -> _Incoming:
+    """Match and read; raises before anything is touched."""
+    weights = checkpoint.weights(which)
+    beside = values_beside(checkpoint, weights)
+    is_special = has_own_way(model)
+    present = every_tensor(model) if is_special else saved_tensors(model)
+    match = match_weights(weights, targets_of(present, weights), type(model).__name__)
+    if is_special or has_composites(beside):
+        inside = {spelled((name, *path)) for name, value in beside.items() for path, _ in tensors_under(value)}
+        tensors = _read({name: ref for name, ref in weights.items() if name not in inside})
+        real = cast("dict[str, object]", real_values(beside, checkpoint.attributes))
+        return _Incoming(weights, match, tensors, beside, real)
+    match = without_old_counters(model, match, weights)
+    match.raise_if_bad()
     for pair in match.pairs:
-        kind, wanted = pair.source.dtype.kind, pair.target.dtype
-        is_complex = wanted.startswith("complex")
-        if kind == "quantized" or (kind == "complex" and not is_complex):
-            raise MismatchError(
-                f"{shown(pair.target.name)} holds {pair.source.dtype} values, and the model's {wanted} cannot",
-                hint="load it with rh.load and convert it by hand",
-            )
+        check_kinds(pair.target.name, pair.source.dtype.name, pair.target.dtype)
+    return _Incoming(weights, match, _read({p.target.name: p.source for p in match.pairs}), beside)
 
 
-def _read(match: Match) -> dict[str, torch.Tensor]:
-    """Every tensor of the checkpoint that is wanted, on the CPU, by its name in the model."""
-    nowhere = [pair.source.name for pair in match.pairs if pair.source.storage.location == "meta"]
+def _read(wanted: Mapping[str, TensorRef]) -> dict[str, torch.Tensor]:
+    """Every tensor that is wanted, on the CPU."""
+    nowhere = [ref.name for ref in wanted.values() if ref.storage.location == "meta"]
     if nowhere:
         raise RebuildError(
             f"{counted(len(nowhere), 'tensor')} of this checkpoint were saved from the meta device, without data",
             found=listed([shown(name) for name in nowhere]),
         )
-    storages = Storages([pair.source.storage for pair in match.pairs], lambda saved: CPU)
-    return {pair.target.name: storages.tensor(pair.source).detach() for pair in match.pairs}
+    storages = Storages([ref.storage for ref in wanted.values()], lambda saved: CPU)
+    return {name: storages.tensor(ref).detach() for name, ref in wanted.items()}
 
 
-def _check_buffers(model: nn.Module) -> None:
-    """A model on the meta device must have nothing there that no checkpoint can fill."""
-    saved = set(_tensors_of(model))
-    left = [name for name, buffer in model.named_buffers() if buffer.is_meta and name not in saved]
+def _put(model: nn.Module, incoming: _Incoming, goal: torch.device) -> Match:
+    """The one place that touches a model."""
+    undo = Undo(model)
+    written: list[str] = []
+    try:
+        if incoming.real is not None:
+            match, copies = _rehearsed(model, incoming, incoming.real)
+        else:
+            match, present = incoming.match, saved_tensors(model)
+            copies = [(name, present[name], value) for name, value in incoming.tensors.items()]
+            copies += [  # counters that an old checkpoint lacks
+                (name, tensor, torch.zeros_like(tensor, device=CPU))
+                for name, tensor in present.items()
+                if tensor.is_meta and name not in incoming.tensors
+            ]
+        _check_real(model, copies)
+        _write(model, copies, goal, written)
+    except BaseException as error:
+        _put_back(undo, written, error)
+        raise
+    return match
+
+
+def _check_real(model: nn.Module, copies: list[_Copy]) -> None:
+    """A model on the meta device must have nothing there that is not filled."""
+    filled = {id(tensor) for _, tensor, _ in copies}
+    left = [name for name, tensor in every_tensor(model).items() if tensor.is_meta and id(tensor) not in filled]
     if left:
         raise RebuildError(
-            f"the model is on the meta device, and no checkpoint holds {counted(len(left), 'buffer')} of it",
-            found=listed(left),
+            f"the model is on the meta device, and no checkpoint holds {counted(len(left), 'tensor')} of it",
+            found=listed([shown(name) for name in left]),
             hint="build the model on the CPU",
         )
 
 
-class _Writing:
-    """The one place that touches a model."""
-
-    def __init__(self, model: nn.Module, incoming: dict[str, torch.Tensor], goal: torch.device) -> None:
-        self._model = model
-        self._incoming = incoming
-        self._goal = goal
-        self._present = {name: tensor for name, tensor in _tensors_of(model).items() if name in incoming}
-        self._written: list[str] = []
-        self._replaced: list[tuple[nn.Module, str, torch.Tensor]] = []
-        nbytes = sum(tensor.nbytes for tensor in self._present.values() if not tensor.is_meta)
-        self._old: dict[str, torch.Tensor] = {}
-        self._can_undo = nbytes <= UNDO
-
-    @torch.no_grad()
-    def run(self) -> None:
-        """Copy everything, or leave the model as it was."""
-        fresh = dict(self._replacements())
-        if self._can_undo:
-            self._old = {name: tensor.clone() for name, tensor in self._present.items() if not tensor.is_meta}
-        try:
-            for name, tensor in self._present.items():
-                if tensor.is_meta:
-                    self._replace(name, fresh[id(tensor)])
-                else:
-                    self._written.append(name)
-                    tensor.copy_(self._incoming[name])
-        except BaseException as error:
-            self._undo(error)
-            raise
-
-    def _replacements(self) -> Iterator[tuple[int, torch.Tensor]]:
-        """Real tensors for those on the meta device, one for each, however many names it has."""
-        for name, tensor in self._present.items():
-            if tensor.is_meta:
-                made = self._incoming[name].to(device=self._goal, dtype=tensor.dtype, copy=True)
-                is_parameter = isinstance(tensor, nn.Parameter)
-                yield id(tensor), nn.Parameter(made, tensor.requires_grad) if is_parameter else made
-
-    def _replace(self, name: str, tensor: torch.Tensor) -> None:
-        path, _, leaf = name.rpartition(".")
-        owner = self._model.get_submodule(path)
-        table = owner._parameters if leaf in owner._parameters else owner._buffers
-        self._replaced.append((owner, leaf, table[leaf]))  # type: ignore[arg-type]
-        table[leaf] = tensor  # type: ignore[assignment]
-
-    def _undo(self, error: BaseException) -> None:
-        for owner, leaf, tensor in self._replaced:
-            table = owner._parameters if leaf in owner._parameters else owner._buffers
-            table[leaf] = tensor  # type: ignore[assignment]
-        if self._can_undo:
-            for name in self._written:
-                self._present[name].copy_(self._old[name])
-        elif self._written:
-            raise TornLoadError(
-                f"the load failed after {counted(len(self._written), 'tensor')} had been written",
-                found=listed([shown(name) for name in self._written]),
-                hint="load it again, or build the model anew",
-            ) from error
+@torch.no_grad()
+def _write(model: nn.Module, copies: list[_Copy], goal: torch.device, written: list[str]) -> None:
+    """Copy everything; `written` grows with every tensor that is begun."""
+    fresh: dict[int, torch.Tensor] = {}
+    for _, tensor, value in copies:
+        if tensor.is_meta:
+            made = value.to(device=goal, dtype=tensor.dtype, copy=True)
+            is_parameter = isinstance(tensor, nn.Parameter)
+            fresh[id(tensor)] = nn.Parameter(made, tensor.requires_grad) if is_parameter else made
+    for name, tensor, value in copies:
+        if nn.parameter.is_lazy(tensor):
+            tensor.materialize(value.shape)
+        if not tensor.is_meta:
+            written.append(name)
+            copy_values(tensor, value)
+    for module in model.modules() if fresh else ():
+        tables: tuple[dict[str, Any], ...] = (module._parameters, module._buffers)
+        for table in tables:
+            table.update({leaf: fresh[id(tensor)] for leaf, tensor in table.items() if id(tensor) in fresh})
 
 
-def _afterwards(model: nn.Module, match: Match, weights: Weights) -> Iterator[str]:
+def _put_back(undo: Undo, written: list[str], error: BaseException) -> None:
+    """The model as it was, or an error that says how far it is from that."""
+    try:
+        undo.put_back()
+        is_torn = bool(written) and not undo.has_values
+    except Exception:  # noqa: BLE001 - a device that fails to be written to may fail to be written back to
+        is_torn = True
+    if not is_torn:
+        return
+    torn = TornLoadError(
+        f"the load failed after {counted(len(written), 'tensor')} had been written",
+        found=listed([shown(name) for name in written]),
+        hint="load it again, or build the model anew",
+    )
+    if isinstance(error, Exception):
+        raise torn from error
+    error.add_note(str(torn))  # somebody wants to stop, and shall
+
+
+def _rehearsed(model: nn.Module, incoming: _Incoming, real: Mapping[str, object]) -> tuple[Match, list[_Copy]]:
+    """What the model's own loading code makes of the checkpoint; raises if it complains."""
+    weights = incoming.weights
+    every = every_tensor(model)
+    prefix = wrapper_prefix(list(every), weights)
+    state = {prefix + name: value for name, value in (*incoming.tensors.items(), *real.items())}
+    rehearsal = rehearse(model, state, _under(prefix, weights.versions))
+    # What is no tensor is not missed by anybody; a model that wants it has taken it.
+    idle = {prefix + name for name, value in incoming.beside.items() if not holds_tensors(value)}
+    rehearsal.unexpected = [name for name in rehearsal.unexpected if name not in idle]
+    targets = {id(every[target.name]): target for target in targets_of(every, weights)}
+    refs = {id(value): weights[name].named(prefix + name) for name, value in incoming.tensors.items()}
+    match = match_of(rehearsal, incoming.match, targets, refs)
+    match.raise_if_bad()
+    names = {key: target.name for key, target in targets.items()}
+    copies = [(names.get(id(tensor), "a tensor"), tensor, value) for tensor, value in rehearsal.copies]
+    for name, tensor, value in copies:
+        check_kinds(name, dtype_of(value.dtype).name, dtype_of(tensor.dtype).name)
+    return match, copies
+
+
+def _under(prefix: str, versions: Mapping[str, object]) -> dict[str, object]:
+    """torch's `_metadata` for names with a prefix."""
+    known = {name: version for name, version in versions.items() if isinstance(version, dict)}
+    return {(prefix + name).removesuffix("." if not name else ""): version for name, version in known.items()}
+
+
+def _afterwards(model: nn.Module, match: Match, incoming: _Incoming) -> Iterator[str]:
     """What somebody should know now."""
+    if incoming.real is not None:
+        yield f"loaded as the model's own code does it ({type(model).__name__}.load_state_dict)"
+    elif incoming.beside:
+        yield f"left aside, being no tensors: {listed([shown(name) for name in incoming.beside], 4)}"
     cast = [pair for pair in match.pairs if pair.source.dtype.name != pair.target.dtype]
     if cast:
         first = cast[0]

@@ -13,9 +13,11 @@ from collections.abc import Callable, Iterable
 import torch
 
 from rehydrate.checkpoint.tensor import Storage, TensorRef, Window
+from rehydrate.errors import DeviceError
 from rehydrate.placing.devices import CPU
 from rehydrate.placing.dtypes import torch_dtype
 from rehydrate.placing.memory import read_storages
+from rehydrate.text import shown
 
 __all__ = ["Remap", "Storages", "Where", "tensor_on"]
 
@@ -72,7 +74,9 @@ class Storages:
             if len(window.shape) != 1:
                 tensor = tensor.view(window.shape)
             self._made[storage] = tensor
-        elif storage.location in self._meta:
+        elif storage.location in self._meta and window.dtype.kind == "quantized":
+            raise DeviceError("torch has no quantised tensors on the meta device", where=shown(ref.name))
+        elif storage.location in self._meta and window.reach > storage.nbytes:  # it was saved without a storage
             tensor = torch.empty_strided(window.shape, window.strides, dtype=plan.dtype, device="meta")
         else:
             untyped = self.storage(storage)
@@ -89,8 +93,10 @@ class Storages:
 
     def _make(self, storage: Storage) -> torch.UntypedStorage:
         goal = self._goals[storage.location]
+        if storage.location in self._meta:
+            return torch.UntypedStorage(storage.nbytes, device="meta")  # type: ignore[no-untyped-call]
         if storage not in self._places:
-            return torch.empty(0, dtype=torch.uint8, device=goal).untyped_storage()
+            return torch.UntypedStorage(0, device=goal)  # type: ignore[no-untyped-call]
         memory, at = self._places[storage]
         flat = torch.frombuffer(memory, dtype=torch.uint8, count=storage.nbytes, offset=at)
         if self._remap is not None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 
@@ -26,7 +26,7 @@ from rehydrate.placing.dtypes import torch_dtype
 from rehydrate.placing.tensors import Storages
 from rehydrate.storage.source import Where
 
-__all__ = ["load"]
+__all__ = ["is_composite", "load", "real_values"]
 
 _ATOMS = frozenset({str, int, float, bool, type(None), bytes, complex})
 
@@ -49,10 +49,15 @@ def _loaded(where: Where | Checkpoint, goal: MapLocation) -> object:
     """In a function of its own, so that the inert tree is gone before the collector comes back and looks at it."""
     checkpoint = open_checkpoint(where)
     try:
-        return _Rebuild(checkpoint, goal).value
+        return real_values(checkpoint.tree, checkpoint.attributes, goal)
     finally:
         if checkpoint is not where:
             checkpoint.close()
+
+
+def real_values(tree: object, attributes: Mapping[int, object], goal: MapLocation = CPU) -> object:
+    """A tree of references, or a part of one, with real tensors; `attributes` are those of its checkpoint."""
+    return _Rebuild(tree, attributes, goal).value
 
 
 class _Leaving:
@@ -67,14 +72,14 @@ class _Leaving:
 class _Rebuild:
     """One copy of one tree."""
 
-    def __init__(self, checkpoint: Checkpoint, goal: MapLocation) -> None:
-        self._attributes = checkpoint.attributes
+    def __init__(self, tree: object, attributes: Mapping[int, object], goal: MapLocation) -> None:
+        self._attributes = attributes
         self._made: dict[int, object] = {}
         self._tuples: list[object] = []
         self._shells: list[object] = []
         self._refs: dict[int, TensorRef] = {}
         self._bare: list[Storage] = []
-        self._find(checkpoint.tree)
+        self._find(tree)
         refs = self._refs.values()
         wanted = [ref.storage for ref in refs] + self._bare
         if callable(goal) and not isinstance(goal, (torch.device, Mapping)):
@@ -90,7 +95,7 @@ class _Rebuild:
             self._fill(shell)
         for value in (*self._shells, *(refs if self._attributes else ())):
             self._give_attributes(value, self._made[id(value)])
-        self.value = self._of(checkpoint.tree)
+        self.value = self._of(tree)
 
     def _of(self, value: object) -> object:
         """The copy of a value; what is not copied is its own."""
@@ -118,7 +123,7 @@ class _Rebuild:
             self._made[id(value)] = make_shell(value)
             if kind is not bytearray:
                 self._shells.append(value)
-        elif kind is tuple or kind is frozenset or _is_composite(value):
+        elif kind is tuple or kind is frozenset or is_composite(value):
             stack.append(_Leaving(value))
         elif kind is Record:
             self._made[id(value)] = Record(value.module, value.name)  # type: ignore[attr-defined]
@@ -175,7 +180,8 @@ class _Rebuild:
             )
 
 
-def _is_composite(record: object) -> bool:
+def is_composite(record: object) -> TypeGuard[Record]:
+    """Whether this is the record of something that torch puts together."""
     return isinstance(record, Record) and record.path in ASSEMBLERS
 
 
@@ -189,8 +195,6 @@ def _inside(value: object) -> Iterable[object]:
 
 
 def _bare_storage(storage: Storage, made: torch.UntypedStorage) -> object:
-    if storage.dtype is None:
-        return made
     return torch.storage.TypedStorage(  # type: ignore[no-untyped-call]
         wrap_storage=made, dtype=torch_dtype(storage.dtype), _internal=True
     )

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from rehydrate.checkpoint.tree import Path
+from rehydrate.collector import collector_paused
 from rehydrate.errors import SaveError
 from rehydrate.formats.torch_zip import write_torch_zip
 from rehydrate.pickles.emit import emit_pickle
@@ -51,7 +52,8 @@ def save(
     if chosen not in _WRITERS:
         raise SaveError(f"there is no format {shown(chosen)!r} to save in", found=", ".join(_WRITERS))
     # Everything is taken apart before the file is begun: what cannot be saved leaves no trace.
-    write, tensors = _WRITERS[chosen](obj, path)
+    with collector_paused():
+        write, tensors = _WRITERS[chosen](obj, path)
     with replacing(path, durable=durable) as sink:
         write(sink)
         nbytes = sink.position

@@ -1,0 +1,50 @@
+"""What lies in a state dict beside its tensors: extra state, packed weights, counters, words.
+
+The tensors of a checkpoint are found by `checkpoint.weights`; here is the rest of the dictionary that they were found
+in, under the names that a model knows. Nothing here looks at a model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from rehydrate.checkpoint.checkpoint import Checkpoint
+from rehydrate.checkpoint.tensor import TensorRef
+from rehydrate.checkpoint.tree import children, tensors_under
+from rehydrate.checkpoint.weights import WRAPPERS, Weights
+from rehydrate.placing.values import is_composite
+
+__all__ = ["has_composites", "holds_tensors", "values_beside"]
+
+
+def values_beside(checkpoint: Checkpoint, weights: Weights) -> dict[str, object]:
+    """Name → value, inert, of everything that is no tensor by itself; nothing for a pickled module."""
+    part: object = checkpoint.tree
+    for key in weights.path:
+        part = part[key] if isinstance(part, Mapping) else dict(children(part))[key]
+    if not isinstance(part, dict):
+        return {}
+    prefix = _removed_prefix(part, weights)
+    return {
+        name.removeprefix(prefix): value
+        for name, value in part.items()
+        if isinstance(name, str) and not isinstance(value, TensorRef)
+    }
+
+
+def has_composites(beside: Mapping[str, object]) -> bool:
+    """Whether there are tensors of torch's among the values that are more than a window on a storage: sparse ones."""
+    return any(is_composite(value) and holds_tensors(value) for value in beside.values())
+
+
+def holds_tensors(value: object) -> bool:
+    """Whether there is a tensor somewhere inside a value."""
+    return next(tensors_under(value), None) is not None
+
+
+def _removed_prefix(part: Mapping[str, object], weights: Weights) -> str:
+    """The wrapper's prefix that was taken off the names of the tensors."""
+    names = [name for name, value in part.items() if isinstance(value, TensorRef)]
+    if any(name in weights for name in names):
+        return ""
+    return next((prefix for prefix in WRAPPERS if any(name.removeprefix(prefix) in weights for name in names)), "")

@@ -1,0 +1,1 @@
+"""What a checkpoint holds, and which part of it is the model."""

@@ -1,0 +1,1 @@
+"""Held against torch, numpy and Python as they are installed."""
