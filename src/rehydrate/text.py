@@ -7,6 +7,7 @@ bidirectional override of a stranger reaches either.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from unicodedata import category, east_asian_width
 
@@ -36,6 +37,8 @@ def shown(name: object, limit: int = LONGEST_NAME) -> str:
     >>> shown("fc.weight"), shown("a\x1b[31m\nb"), shown("abcdefghijkl", 9)
     ('fc.weight', 'a\\x1b[31m\\nb', 'abc...jkl')
     """
+    if isinstance(name, os.PathLike):
+        name = os.fsdecode(name)
     text = name if isinstance(name, str) else repr(name)
     if len(text) <= limit and text.isascii() and text.isprintable():
         return text

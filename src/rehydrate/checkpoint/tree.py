@@ -12,12 +12,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from typing import NamedTuple
 
 from rehydrate.checkpoint.record import Record, brief
 from rehydrate.checkpoint.tensor import TensorRef
 from rehydrate.errors import LimitError
 
-__all__ = ["Path", "children", "is_module", "names_of", "spelled", "tensors_under"]
+__all__ = ["Below", "Path", "children", "counted_below", "is_module", "names_of", "spelled", "tensors_under"]
 
 Path = tuple[object, ...]
 """Keys from the root of a tree to a value in it."""
@@ -28,7 +29,9 @@ LETTERS = 1 << 28
 """Letters of all paths together: two hundred for each of a million tensors. One long key may stand in every path."""
 
 LAYERS_AGAIN = 100_000
-"""Times that a layer may stand in a second place; layers that hold each other twice double with each level."""
+"""Entries of layers that stand in a second place; layers that hold each other twice double with each level."""
+_MOST = 1 << 62
+"""Where counting stops, for the same reason."""
 
 _LONGEST_NUMBER = 64
 """Bits of a key that is spelled in digits; Python refuses to print those of a million."""
@@ -108,7 +111,7 @@ def tensors_under(root: object) -> Iterator[tuple[Path, TensorRef]]:
                     raise LimitError("the paths of this file's tensors are too long to have names")
                 yield (*keys, key), child
             elif isinstance(child, _CONTAINERS) and (id(child) not in seen or _is_layer_of(child, owners)):
-                again += id(child) in seen
+                again += _entries(child) if id(child) in seen else 0
                 if again > LAYERS_AGAIN:
                     raise LimitError("the layers of this file's modules lie in each other too often to have names")
                 seen.add(id(child))
@@ -123,6 +126,54 @@ def tensors_under(root: object) -> Iterator[tuple[Path, TensorRef]]:
             letters.pop()
             if keys:
                 keys.pop()
+
+
+def _entries(module: object) -> int:
+    """How many values a module names, itself included."""
+    state = module.state  # type: ignore[attr-defined]
+    return 1 + sum(len(part) for part in map(state.get, ("_parameters", "_buffers", "_modules")) if part)
+
+
+class Below(NamedTuple):
+    """What lies below a container."""
+
+    tensors: int
+    values: int
+
+
+def counted_below(root: object) -> dict[int, Below]:
+    """For every container in a tree, by its `id`, what lies below it; what it shares with others counts in each.
+
+    In one pass, however much is shared. What a container holds of itself counts as nothing.
+    """
+    counts = {id(root): Below(0, 0)}
+    stack = [(root, children(root))]
+    totals = [[0, 0]]
+    while stack:
+        value, inside = stack[-1]
+        for _, child in inside:
+            total = totals[-1]
+            total[1] += 1
+            if isinstance(child, TensorRef):
+                total[0] += 1
+            elif isinstance(child, _CONTAINERS):
+                if id(child) not in counts:
+                    counts[id(child)] = Below(0, 0)
+                    stack.append((child, children(child)))
+                    totals.append([0, 0])
+                    break
+                _add(total, counts[id(child)])
+        else:
+            stack.pop()
+            counts[id(value)] = below = Below(*totals.pop())
+            if totals:
+                _add(totals[-1], below)
+    return counts
+
+
+def _add(total: list[int], below: Below) -> None:
+    total[0] = min(total[0] + below.tensors, _MOST)
+    total[1] = min(total[1] + below.values, _MOST)
 
 
 def _is_layer_of(child: object, owners: list[object]) -> bool:

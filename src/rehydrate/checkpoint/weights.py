@@ -21,7 +21,7 @@ from itertools import islice
 
 from rehydrate.checkpoint.record import Record
 from rehydrate.checkpoint.tensor import TensorRef
-from rehydrate.checkpoint.tree import Path, children, is_module, names_of, spelled, tensors_under
+from rehydrate.checkpoint.tree import Below, Path, children, counted_below, is_module, names_of, spelled, tensors_under
 from rehydrate.errors import AmbiguousError, NoSuchTensorError
 from rehydrate.text import counted, nearest, shown
 
@@ -52,6 +52,8 @@ _TRAINING = frozenset({"optim", "optims", "optimizer", "optimizers", "sched", "s
 
 _LISTED = 8
 """Models that an error lists."""
+_COMPARED = 2_000_000
+"""Values below parts that are compared tensor by tensor; parts that all share one large list have more together."""
 _VISITED = 1_000_000
 """Values that are looked at while a part is searched by name."""
 
@@ -143,18 +145,33 @@ def _candidates(tree: object) -> list[tuple[Path, object]]:
     Plain containers are searched first. Only where they hold no model are objects that the file names looked into: a
     trainer or a learner that was pickled whole has its model as an attribute.
     """
-    ranked = list(_ranked_parts(tree, into_records=False)) or list(_ranked_parts(tree, into_records=True))
+    extents = _Extents(tree)
+    ranked = list(_ranked_parts(tree, extents, into_records=False))
+    ranked = ranked or list(_ranked_parts(tree, extents, into_records=True))
     best = min((rank for rank, _, _ in ranked), default=None)
     chosen: dict[Path, object] = {}
     for rank, path, part in ranked:  # outer parts come before those inside them
         if rank == best and not any(path[:length] in chosen for length in range(len(path))):
             chosen[path] = part
-    return _distinct(list(chosen.items()))
+    return _distinct(list(chosen.items()), extents)
 
 
-def _distinct(parts: list[tuple[Path, object]]) -> list[tuple[Path, object]]:
+class _Extents:
+    """What lies below each part of a tree: counted once, and only where somebody asks."""
+
+    def __init__(self, tree: object) -> None:
+        self._tree = tree
+        self._counts: dict[int, Below] | None = None
+
+    def below(self, part: object) -> Below:
+        if self._counts is None:
+            self._counts = counted_below(self._tree)
+        return self._counts[id(part)]
+
+
+def _distinct(parts: list[tuple[Path, object]], extents: _Extents) -> list[tuple[Path, object]]:
     """Without parts that are the same memory as an earlier one: a module beside its own state dict."""
-    if len(parts) < 2:
+    if len(parts) < 2 or sum(extents.below(part).values for _, part in parts) > _COMPARED:
         return parts
     first: dict[frozenset[object], tuple[Path, object]] = {}
     for path, part in parts:
@@ -163,7 +180,7 @@ def _distinct(parts: list[tuple[Path, object]]) -> list[tuple[Path, object]]:
     return list(first.values())
 
 
-def _ranked_parts(tree: object, *, into_records: bool) -> Iterator[tuple[int, Path, object]]:
+def _ranked_parts(tree: object, extents: _Extents, *, into_records: bool) -> Iterator[tuple[int, Path, object]]:
     """Every part that could be a model; into records, only those nearest to the root."""
     level: list[tuple[Path, object]] = [((), tree)]
     seen: set[int] = set()
@@ -174,7 +191,7 @@ def _ranked_parts(tree: object, *, into_records: bool) -> Iterator[tuple[int, Pa
             if id(part) in seen:
                 continue
             seen.add(id(part))
-            rank = _rank(path, part)
+            rank = _rank(path, part, extents)
             if rank is not None:
                 is_found = True
                 yield rank, path, part
@@ -188,10 +205,10 @@ def _may_hold(child: object) -> bool:
     return isinstance(child, (dict, list, tuple, Record))
 
 
-def _rank(path: Path, part: object) -> int | None:
+def _rank(path: Path, part: object, extents: _Extents) -> int | None:
     """How much like a model's tensors a part is, or None if it is not."""
     if is_module(part):
-        return _NETWORK if next(tensors_under(part), None) is not None else None
+        return _NETWORK if extents.below(part).tensors else None
     if not isinstance(part, dict) or is_optimizer(part) or not all(isinstance(key, str) for key in part):
         return None
     tensors = {name: value for name, value in part.items() if isinstance(value, TensorRef)}
@@ -201,7 +218,7 @@ def _rank(path: Path, part: object) -> int | None:
     sized = sum(bool(ref.shape) for ref in tensors.values())
     if not sized and not is_quantised and (path or len(tensors) < len(part)):
         return None
-    if len(tensors) < len(part) and _models_inside(part) >= max(sized, 1):
+    if len(tensors) < len(part) and _models_inside(part, extents) >= max(sized, 1):
         return None
     if 2 * len(tensors) < len(part) and not is_quantised:
         return _FEW
@@ -236,12 +253,12 @@ def _is_for_training(path: Path) -> bool:
     return any(isinstance(key, str) and not _TRAINING.isdisjoint(key.lower().split("_")) for key in path)
 
 
-def _models_inside(part: dict[str, object]) -> int:
+def _models_inside(part: dict[str, object], extents: _Extents) -> int:
     """Tensors one level below that would be a model of their own; a state dict may hold a few beside its own."""
     count = 0
     for value in part.values():
         if is_module(value):
-            count += sum(1 for _ in tensors_under(value))
+            count += extents.below(value).tensors
         elif is_optimizer(value):
             return len(part)
         elif isinstance(value, dict):

@@ -25,18 +25,19 @@ class Impostor:
 
     what: str
     hint: str = ""
+    """What to do; FILE stands for the file's own name."""
     found: str = ""
 
 
 _ELSEWHERE = "rehydrate reads torch zip files and plain pickles; open it with torch and save it again"
 
 _SIGNATURES: tuple[tuple[int, bytes, Impostor], ...] = (
-    (0, b"\x1f\x8b", Impostor("gzip-compressed", "unpack it first: gunzip -k")),
-    (0, b"BZh", Impostor("bzip2-compressed", "unpack it first: bunzip2 -k")),
-    (0, b"\xfd7zXZ\0", Impostor("xz-compressed", "unpack it first: unxz -k")),
-    (0, b"7z\xbc\xaf\x27\x1c", Impostor("a 7-Zip archive", "unpack it first: 7z x")),
-    (0, b"Rar!", Impostor("a RAR archive", "unpack it first: unrar x")),
-    (257, b"ustar", Impostor("a tar archive", "if it contains a checkpoint, unpack it: tar -xf")),
+    (0, b"\x1f\x8b", Impostor("gzip-compressed", "unpack it first: gunzip -c FILE > unpacked.pth")),
+    (0, b"BZh", Impostor("bzip2-compressed", "unpack it first: bunzip2 -c FILE > unpacked.pth")),
+    (0, b"\xfd7zXZ\0", Impostor("xz-compressed", "unpack it first: unxz -c FILE > unpacked.pth")),
+    (0, b"7z\xbc\xaf\x27\x1c", Impostor("a 7-Zip archive", "unpack it first: 7z x FILE")),
+    (0, b"Rar!", Impostor("a RAR archive", "unpack it first: unrar x FILE")),
+    (257, b"ustar", Impostor("a tar archive", "if it contains a checkpoint, unpack it: tar -xf FILE")),
     (0, b"\x89HDF\r\n\x1a\n", Impostor("an HDF5 file, such as Keras writes")),
     (0, b"\x93NUMPY", Impostor("a numpy array", "numpy.load reads it")),
     (0, b"GGUF", Impostor("a GGUF file, such as llama.cpp reads")),

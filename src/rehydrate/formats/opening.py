@@ -5,6 +5,8 @@ The format is decided by content and never by a suffix. Where no format fits, th
 
 from __future__ import annotations
 
+from shlex import quote
+
 from rehydrate.checkpoint.checkpoint import Checkpoint
 from rehydrate.collector import collector_paused
 from rehydrate.errors import NotACheckpointError
@@ -50,7 +52,7 @@ def _read(source: Source, limits: Limits) -> Checkpoint:
             f"this is {impostor.what}",
             where=shown(source.name),
             found=impostor.found,
-            hint=impostor.hint,
+            hint=impostor.hint.replace("FILE", quote(source.name) if source.name.isprintable() else "FILE"),
         )
     for format_ in FORMATS:
         if format_.sniff(head):

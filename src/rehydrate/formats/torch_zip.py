@@ -132,13 +132,11 @@ def _prefix(directory: ZipDirectory, source: Source) -> str:
 
 
 def _check_spelling(names: Iterable[str], prefix: str) -> None:
-    """Refuse names that readers spell differently: torch's ignores case, and some stop at a NUL.
+    """Refuse names that torch's reader, which ignores case, may take for others.
 
     Of many thousand names, all in one: nobody waits for this.
     """
     together = "\n".join(names)
-    if "\0" in together:
-        raise AmbiguousError("an entry's name has a NUL in it; some readers stop there")
     if together == together.lower():
         return
     inside = {name.removeprefix(prefix) for name in names}

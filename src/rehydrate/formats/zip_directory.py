@@ -287,9 +287,11 @@ _Raw = tuple[int, bytes, int, int, int, int]
 def _without_overlap(raw: list[_Raw], directory_at: int) -> dict[str, Member]:
     """The members by name; each must lie before the next, and no two may have the same name."""
     raw.sort()
-    if raw and raw[0][0] != 0:
+    if (raw[0][0] if raw else directory_at) != 0:
         raise AmbiguousError("there are bytes before the zip archive; another reader may read those")
-    limits = [entry[0] for entry in raw[1:]] + [directory_at]
+    if b"\0" in b"\n".join([entry[1] for entry in raw]):
+        raise AmbiguousError("an entry's name has a NUL in it; some readers stop there")
+    limits = [*(entry[0] for entry in raw[1:]), directory_at][: len(raw)]
     new = tuple.__new__  # what `Member(…)` does, without the Python function around it: half of the time
     members = {
         text: new(Member, (text, offset, limit, size, packed, method, crc, name))

@@ -49,7 +49,7 @@ class Mismatch:
     source: TensorRef
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Match:
     """What goes where. True when everything fits; prints itself; `raise_if_bad` for those who want an exception."""
 
@@ -77,14 +77,15 @@ class Match:
         return filled / every if every else 1.0
 
     def __str__(self) -> str:
+        return "\n".join([self._counts(), *(f"  {sentence}" for sentence in self.told), *self._wrong()])
+
+    def __repr__(self) -> str:
+        return f"<Match {self._counts()}>"
+
+    def _counts(self) -> str:
         tensors = len(self.pairs) + len(self.missing) + len(self.mismatched)
-        lines = [
-            f"{self.model}: {len(self.pairs):,} of {counted(tensors, 'tensor')} fit, "
-            f"{100 * self.coverage:.4g} % of its parameters",
-            *(f"  {sentence}" for sentence in self.told),
-            *self._wrong(),
-        ]
-        return "\n".join(lines)
+        fit = f"{len(self.pairs):,} of {counted(tensors, 'tensor')} fit"
+        return f"{self.model}: {fit}, {100 * self.coverage:.4g} % of its parameters"
 
     def _wrong(self) -> list[str]:
         """Counts first, then names and shapes, in the words that torch uses."""

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import errno
 import os
-import secrets
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -90,7 +89,7 @@ def replacing(path: str | os.PathLike[str], *, durable: bool = True) -> Iterator
 def _temporary_name(name: str) -> str:
     """A name in the same folder that no other writer has; a long name is cut, for systems count its bytes."""
     stem = name.encode("utf-8", "ignore")[:100].decode("utf-8", "ignore")
-    return f".{stem}.{secrets.token_hex(6)}.part"
+    return f".{stem}.{os.urandom(6).hex()}.part"
 
 
 def _mode_of(target: str) -> int | None:

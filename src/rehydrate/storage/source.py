@@ -219,8 +219,9 @@ def _open_file(path: str) -> int:
     if stat.S_ISREG(kind):
         return descriptor
     os.close(descriptor)
-    what = "a folder" if stat.S_ISDIR(kind) else "not a regular file"
-    raise NotACheckpointError(f"this is {what}, not a checkpoint file", where=shown(path))
+    what = "a folder" if stat.S_ISDIR(kind) else "a pipe" if stat.S_ISFIFO(kind) else "a device"
+    hint = "" if stat.S_ISDIR(kind) else "write what comes out of it to a file, and open that"
+    raise NotACheckpointError(f"this is {what}, not a checkpoint file", where=shown(path), hint=hint)
 
 
 def _check_range(source: Source, start: int, length: int) -> None:

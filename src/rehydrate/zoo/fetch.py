@@ -1,19 +1,32 @@
 """Data sets by name: which files, from where, and what their content must be.
 
-A file is taken from the first mirror that gives the right bytes; a wrong hash counts as no answer and the next mirror
-is asked. What is there already and right is not fetched again. Nothing here is called unless somebody asks to fetch.
+A file is taken from the first mirror that gives the right bytes; one that is down, slow or sends something else is
+passed over, and the next is asked. What is there already and right is not fetched again; what is there and wrong is
+replaced. A file gets its name when all of it is there and its hash is right, never before. Nothing here is called
+unless somebody asks to fetch.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
-from rehydrate.errors import MissingExtraError, MissingFileError
-from rehydrate.text import listed, shown
+from rehydrate.errors import MissingExtraError, MissingFileError, SaveError
+from rehydrate.text import shown, size
+
+if TYPE_CHECKING:
+    import requests
 
 __all__ = ["MNIST", "DataSet", "fetch"]
+
+PATIENCE = 30
+"""Seconds without a byte after which the next mirror is asked."""
+
+_NO_ADDRESS = "not an address that can be asked"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +55,10 @@ MNIST = DataSet(
 """LeCun, Cortes and Burges: 60,000 digits to learn from and 10,000 to be tested on, 28 by 28 grey levels."""
 
 
+class _WrongContentError(ValueError):
+    """A mirror answered with something else."""
+
+
 def fetch(
     data_set: DataSet,
     folder: str | Path,
@@ -49,9 +66,11 @@ def fetch(
     mirrors: Sequence[str] | None = None,
     report: Callable[[str], None] = lambda line: None,
 ) -> list[Path]:
-    """Download what is missing into `folder`, and the paths of all files.
+    """Download what is missing or damaged in `folder`; gives the paths of all files of the data set.
 
-    Raises `MissingExtraError` without pooch, `MissingFileError` when no mirror gave a file with the right hash.
+    `mirrors` are asked in place of the data set's own; `report` gets a line for each step. Raises `MissingExtraError`
+    without pooch, `MissingFileError` naming each mirror and its reason when none gave a file with the right hash,
+    `SaveError` when the folder cannot be written.
     """
     try:
         import pooch
@@ -61,39 +80,81 @@ def fetch(
     addresses = data_set.mirrors if mirrors is None else mirrors
     paths: list[Path] = []
     for name, sha256 in data_set.files.items():
-        paths.append(_fetch_one(pooch.retrieve, name, sha256, Path(folder), addresses, report))
+        path = Path(folder) / name
+        try:
+            if path.exists() and pooch.file_hash(str(path)) == sha256:
+                report(f"{name}: there already")
+            else:
+                _fetch_one(path, sha256, addresses, report)
+        except OSError as error:
+            if isinstance(error, MissingFileError):
+                raise
+            raise SaveError(f"cannot be written: {error.strerror or error}", where=shown(str(path))) from error
+        paths.append(path)
     return paths
 
 
-def _fetch_one(
-    retrieve: Callable[..., str],
-    name: str,
-    sha256: str,
-    folder: Path,
-    mirrors: Sequence[str],
-    report: Callable[[str], None],
-) -> Path:
+def _fetch_one(path: Path, sha256: str, mirrors: Sequence[str], report: Callable[[str], None]) -> None:
+    """The file from the first mirror that has it."""
+    import pooch
+    import requests
+
     refused: list[str] = []
     for mirror in mirrors:
+        report(f"{path.name}: asking {shown(urlsplit(mirror).netloc or mirror)}")
         try:
-            path = retrieve(
-                url=mirror.rstrip("/") + "/" + name,
+            pooch.retrieve(
+                url=mirror.rstrip("/") + "/" + path.name,
                 known_hash=f"sha256:{sha256}",
-                fname=name,
-                path=folder,
+                fname=path.name,
+                path=path.parent,
+                downloader=_download,
             )
-        except (
-            OSError,
-            ValueError,
-        ) as error:  # no answer, an error page, or other bytes than these
-            refused.append(f"{mirror}: {str(error).splitlines()[0] if str(error) else type(error).__name__}")
-            report(f"{name}: not from {mirror}, asking the next")
-            continue
-        report(f"{name}: here")
-        return Path(path)
+        except requests.RequestException as error:  # no answer, or not a whole one; also an address without a scheme
+            refused.append(f"{shown(mirror)}: {_reason(error)}")
+        except _WrongContentError as error:
+            refused.append(f"{shown(mirror)}: {error}")
+        except ValueError:  # pooch's word for a wrong hash, and for an address of a kind that it does not know
+            is_known = urlsplit(mirror).scheme in ("http", "https")
+            refused.append(
+                f"{shown(mirror)}: {'sent other bytes than the published ones' if is_known else _NO_ADDRESS}"
+            )
+        else:
+            report(f"{path.name}: here, {size(path.stat().st_size)}")
+            return
+        report(f"{path.name}: not from {refused[-1]}")
     raise MissingFileError(
-        f"no mirror gave {name}",
-        where=shown(folder),
-        found=listed([shown(line) for line in refused], 5),
-        hint="give an address of your own: rehydrate fetch mnist --mirror URL",
+        f"no mirror gave {path.name}" + ("; what is there under this name is damaged" if path.exists() else ""),
+        where=shown(str(path)),
+        found="\n".join(refused),
+        hint="ask another address: rehydrate fetch mnist --mirror URL; or put the file there yourself",
     )
+
+
+def _download(url: str, to: str, _: object) -> None:
+    """Fetch `url` into the file `to`; pooch compares the hash and gives it its name."""
+    import pooch
+
+    os.unlink(to)  # pooch made it for its owner's eyes only; made anew, it gets the mode that other files get
+    # As it lies on the server: some unpack what is packed already, and the hash is of the packed file.
+    pooch.HTTPDownloader(timeout=PATIENCE, headers={"Accept-Encoding": "identity"})(url, to, None)
+    with open(to, "rb") as file:
+        if file.read(64).lstrip().lower().startswith((b"<!doctype html", b"<html", b"<head")):
+            raise _WrongContentError("sent a web page instead of the file")
+
+
+def _reason(error: requests.RequestException) -> str:
+    """Why a mirror gave nothing, in a few words."""
+    import requests
+
+    if error.response is not None:
+        return shown(f"answered {error.response.status_code} {error.response.reason}", 60)
+    if isinstance(error, requests.Timeout) or "timed out" in str(error):
+        return f"did not answer within {PATIENCE} seconds"
+    if isinstance(error, requests.exceptions.ChunkedEncodingError):
+        return "broke off in the middle of the file"
+    if isinstance(error, requests.ConnectionError):
+        return "cannot be reached"
+    if isinstance(error, ValueError):  # of several classes for several mistakes in an address
+        return _NO_ADDRESS
+    return shown(str(error) or type(error).__name__, 60)
