@@ -21,9 +21,9 @@ class Limits:
     """Bytes of one pickle inside a container; torch's hold names and shapes only. Plain pickles hold their data and
     are bounded by the file itself."""
     work: int = 1 << 20
-    work_per_byte: int = 4
-    """Values that a pickle may have copied or hashed without new bytes for them: a few bytes can recall a large list
-    and have a set made of it, again and again. An honest file names each value once or twice."""
+    work_per_byte: int = 16
+    """Values that a pickle may have hashed without new bytes for them, and a quarter as many copied: a few bytes can
+    recall a large list and have a set made of it, again and again. An honest file names most values once."""
     integer_bytes: int = 1 << 20
     """Bytes of one binary integer: arithmetic on a longer one takes seconds."""
     integer_digits: int = 4300

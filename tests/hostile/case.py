@@ -34,17 +34,24 @@ class Case:
     """One hostile file and what must come of it."""
 
     name: str
-    """Begins with the category of `notes/safety.md` (b); ends with its CVE, GHSA or issue if any."""
+    """Begins with its kind, see `test_cases`; ends with its CVE, GHSA or issue if any."""
     build: Callable[[], bytes]
     refused: tuple[type[RehydrateError], ...] = ()
     """The errors that are right; none means that it must open."""
     shows: Shows | None = None
     """What must be true of the opened checkpoint; None means that it must be refused."""
+    says: str = ""
+    """Words that the refusal must contain."""
 
 
-def refuses(name: str, build: Callable[[], bytes], *errors: type[RehydrateError]) -> Case:
+def refuses(name: str, build: Callable[[], bytes], *errors: type[RehydrateError], says: str = "") -> Case:
     """A file that must be refused with one of these errors."""
-    return Case(name, build, errors or REFUSED)
+    return Case(name, build, errors or REFUSED, says=says)
+
+
+def is_no_checkpoint(name: str, content: bytes, says: str) -> Case:
+    """A file that is something else, and the refusal says what."""
+    return Case(name, lambda: content, (NotACheckpointError,), says=says)
 
 
 def opens(name: str, build: Callable[[], bytes], shows: Shows) -> Case:
@@ -63,17 +70,11 @@ def anything(checkpoint: Checkpoint) -> bool:
 
 def tree_is(value: object) -> Shows:
     """The tree equals `value`, types included at the root."""
-    return lambda checkpoint: (
-        type(checkpoint.tree) is type(value) and bool(checkpoint.tree == value)
-    )
+    return lambda checkpoint: type(checkpoint.tree) is type(value) and bool(checkpoint.tree == value)
 
 
 def is_call_of(value: object, module: str, name: str) -> bool:
-    return (
-        type(value) is Record
-        and (value.module, value.name) == (module, name)
-        and value.args is not None
-    )
+    return type(value) is Record and (value.module, value.name) == (module, name) and value.args is not None
 
 
 def calls(module: str, name: str, *args: object) -> Shows:

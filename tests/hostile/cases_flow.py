@@ -91,19 +91,16 @@ P6 = (
         _plain(empty_dict, none, _SHELL, setitem, none, none, setitem),
         both(reports_call("os.system"), gives({None: None})),
     ),
-    refuses(
-        "P6 a payload, then garbage (nullifAI)", _raw(proto(2), _SHELL, b"\xff\xff."), *REFUSED
-    ),
+    refuses("P6 a payload, then garbage (nullifAI)", _raw(proto(2), _SHELL, b"\xff\xff."), *REFUSED),
     refuses("P6 a payload, then nothing", _raw(proto(2), _SHELL), *REFUSED),
-    refuses(
-        "P6 two pickles in one file", _raw(pickle_of(empty_dict), pickle_of(_SHELL)), *DISPUTED
-    ),
+    refuses("P6 two pickles in one file", _raw(pickle_of(empty_dict), pickle_of(_SHELL)), *DISPUTED),
     refuses("P6 bytes after STOP", _raw(pickle_of(empty_dict), b"\0" * 8 + stop), *DISPUTED),
     refuses("P6 a newline after STOP", _raw(pickle_of(empty_dict), b"\n"), *DISPUTED),
     opens(
-        "P6 PROTO in the middle", _raw(proto(2), empty_list, proto(4), none, append, stop),
+        "P6 PROTO in the middle",
+        _raw(proto(2), empty_list, proto(4), none, append, stop),
         gives([None]),
-    ),  # fmt: skip
+    ),
     refuses("P6 PROTO 6", _raw(proto(6), none, stop), *REFUSED),
     refuses("P6 PROTO 255 in the middle", _raw(proto(2), none, proto(255), stop), *BROKEN),
     refuses("P6 PROTO without a version", _raw(b"\x80"), *REFUSED),
@@ -132,9 +129,7 @@ P6 = (
     refuses("P6 APPENDS to a dictionary", _plain(empty_dict, mark, none, appends), *BROKEN),
     refuses("P6 APPEND to a tuple", _plain(empty_tuple, none, append), *BROKEN),
     refuses("P6 APPEND to a string", _plain(_ID, none, append), *BROKEN),
-    refuses(
-        "P6 SETITEM on a list", _plain(empty_list, binint1(0), none, setitem), *BROKEN
-    ),
+    refuses("P6 SETITEM on a list", _plain(empty_list, binint1(0), none, setitem), *BROKEN),
     refuses("P6 SETITEM on a number", _plain(none, none, none, setitem), *BROKEN),
     refuses("P6 ADDITEMS to a list", _plain(empty_list, mark, none, additems), *BROKEN),
     refuses("P6 APPEND with nothing to append to", _plain(none, append), *BROKEN),
@@ -142,8 +137,7 @@ P6 = (
     refuses("P6 a tuple that takes from below a mark", _plain(none, mark, none, tuple2), *BROKEN),
     refuses("P6 a list as a key", _plain(empty_dict, empty_list, none, setitem), *BROKEN),
     refuses("P6 a dictionary as a key", _plain(empty_dict, empty_dict, none, setitem), *BROKEN),
-    refuses("P6 a list in a tuple as a key",
-            _plain(empty_dict, empty_list, tuple1, none, setitem), *BROKEN),
+    refuses("P6 a list in a tuple as a key", _plain(empty_dict, empty_list, tuple1, none, setitem), *BROKEN),
     refuses("P6 a set in a set", _plain(empty_set, mark, empty_set, additems), *BROKEN),
     refuses("P6 a list in a frozenset", _plain(mark, empty_list, frozenset_), *BROKEN),
     opens(
@@ -184,11 +178,7 @@ P6 = (
 _INNER = pop + none + call("os", "system", _ID) + pop
 _STRADDLE = (
     # The frame ends inside the string; what a reader of frames skips is where the payload lies.
-    proto(4)
-    + frame(unicode8(b"", claim=len(_INNER)), claim=9 + len(_INNER) // 2)
-    + _INNER
-    + none
-    + stop
+    proto(4) + frame(unicode8(b"", claim=len(_INNER)), claim=9 + len(_INNER) // 2) + _INNER + none + stop
 )
 
 
@@ -219,15 +209,9 @@ P7 = (
         *REFUSED,
     ),
     refuses("P7 a frame of 2^63 bytes", _raw(proto(4), frame(none + stop, claim=1 << 63))),
-    refuses(
-        "P7 a frame inside a frame", _raw(proto(4), frame(frame(none + stop))), *DISPUTED
-    ),
-    refuses(
-        "P7 STOP inside a frame", _raw(proto(4), frame(none + stop + none * 4)), *DISPUTED
-    ),
-    harmless(
-        "P7 frames of nothing", _raw(proto(4), frame(b"") * 1000, none, stop), gives(None)
-    ),
+    refuses("P7 a frame inside a frame", _raw(proto(4), frame(frame(none + stop))), *DISPUTED),
+    refuses("P7 STOP inside a frame", _raw(proto(4), frame(none + stop + none * 4)), *DISPUTED),
+    harmless("P7 frames of nothing", _raw(proto(4), frame(b"") * 1000, none, stop), gives(None)),
     opens("P7 a frame that ends before STOP", _raw(proto(4), frame(none), stop), gives(None)),
     _disputed("INT in hexadecimal", int_("0x10")),
     _disputed("INT in octal, says one reader", int_("010")),

@@ -1,4 +1,4 @@
-"""The guard as a fixture."""
+"""The guard, as a fixture, and around every opening of the session."""
 
 from __future__ import annotations
 
@@ -7,7 +7,12 @@ from contextlib import AbstractContextManager
 
 import pytest
 
-from .guard import guarded, warm
+from .guard import guarded, warm, watch_every_opening
+
+
+def pytest_collection_finish() -> None:
+    """Called once, with all tests of the run collected, also those of other folders."""
+    watch_every_opening()
 
 
 @pytest.fixture(scope="session")

@@ -6,6 +6,9 @@ asked for; any other event ends the test, also one that this table has never hea
 effect does not happen) and remembered (so that code which swallows the refusal fails all the same).
 
 An audit hook can never be removed; ours is added once in a process and sleeps outside of `guarded`.
+
+`watch_every_opening` puts the same guard around every opening of the session, whichever test it is for: from the moment
+when the file is open until its checkpoint is there, the thread that reads may do nothing at all.
 """
 
 from __future__ import annotations
@@ -13,8 +16,11 @@ from __future__ import annotations
 import gc
 import os
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+from rehydrate.formats import opening
 
 HARMLESS = frozenset(
     {
@@ -29,7 +35,7 @@ HARMLESS = frozenset(
 _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 
 
-class GuardBreached(BaseException):  # noqa: N818 - not an Exception: no `except Exception` may swallow it
+class GuardBreached(BaseException):
     """Something happened while a file was being opened."""
 
 
@@ -42,10 +48,25 @@ class _State:
     breaches: list[str]
 
 
+class _Reading(threading.local):
+    """Whether this thread is just reading a file that some test opened, and what happened meanwhile."""
+
+    is_on = False
+    breach = ""
+
+
+_reading = _Reading()
+
+
 def _hook(event: str, args: tuple[object, ...]) -> None:
-    if not _State.is_awake or event in HARMLESS:
+    if event in HARMLESS:
         return
-    if event == "open" and _is_the_file(args):
+    if _reading.is_on:
+        _reading.is_on = False  # describing the event must not be watched
+        _reading.breach = f"while a file was being opened: {event}{args!r}"[:500]
+        _reading.is_on = True
+        raise GuardBreached(_reading.breach)
+    if not _State.is_awake or (event == "open" and _is_the_file(args)):
         return
     _State.is_awake = False  # describing the event must not be watched
     try:
@@ -70,9 +91,7 @@ def guarded(path: str | os.PathLike[str] | None = None) -> Iterator[None]:
 
     What opening needs must be imported before; `warm` does it.
     """
-    if not _State.is_installed:
-        sys.addaudithook(_hook)
-        _State.is_installed = True
+    _install()
     modules, folder = set(sys.modules), os.getcwd()
     was_enabled = gc.isenabled()
     gc.disable()  # finalizers of an earlier test are not the reader's doing
@@ -93,15 +112,43 @@ def guarded(path: str | os.PathLike[str] | None = None) -> Iterator[None]:
         raise GuardBreached(f"the working folder is now {os.getcwd()}")
 
 
+def _install() -> None:
+    if not _State.is_installed:
+        sys.addaudithook(_hook)
+        _State.is_installed = True
+
+
+def watch_every_opening() -> None:
+    """From now on, nothing may happen while any test's file is read, in the thread that reads it."""
+    warm()
+    _install()
+    read = opening._read
+
+    def watched(*args: object) -> object:
+        if _State.is_awake or _reading.is_on:
+            return read(*args)
+        _reading.is_on, _reading.breach = True, ""
+        try:
+            return read(*args)
+        finally:
+            _reading.is_on = False
+            if _reading.breach:
+                raise GuardBreached(_reading.breach)
+
+    opening._read = watched
+
+
 def warm() -> None:
     """Import what opening an honest file imports; nothing that only a hostile file would need."""
     import numpy  # noqa: F401
 
     import rehydrate as rh
 
-    from .assembler import empty_dict, pickle_of, tensor, torch_zip, unicode
+    from .archives import torch_zip
+    from .assembler import empty_dict, pickle_of, tensor, unicode
 
     with rh.open(pickle_of(empty_dict)) as checkpoint:
         str(checkpoint)
     with rh.open(torch_zip(pickle_of(empty_dict + unicode("w") + tensor() + b"s"))) as checkpoint:
         str(checkpoint)
+        checkpoint["w"].numpy()

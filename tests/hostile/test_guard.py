@@ -11,8 +11,12 @@ import socket
 import subprocess
 import sys
 import threading
+from contextlib import suppress
 
 import pytest
+
+import rehydrate as rh
+from rehydrate.formats import opening
 
 from .guard import GuardBreached
 
@@ -45,11 +49,8 @@ def test_the_guard_refuses(effect, guard, tmp_path):
 
 
 def test_the_guard_fails_when_its_refusal_was_swallowed(guard):
-    with pytest.raises(GuardBreached), guard():
-        try:
-            os.system("true")
-        except BaseException:  # noqa: BLE001
-            pass
+    with pytest.raises(GuardBreached), guard(), suppress(BaseException):
+        os.system("true")
 
 
 def test_the_guard_watches_other_threads(guard):
@@ -62,7 +63,7 @@ def test_the_guard_watches_other_threads(guard):
             refused.append(error)
 
     worker = threading.Thread(target=work)
-    with pytest.raises(GuardBreached), guard():
+    with pytest.raises(GuardBreached), guard():  # noqa: PT012 - the worker must end while the guard watches
         worker.start()
         worker.join()
     assert [type(error) for error in refused] == [GuardBreached]
@@ -89,3 +90,22 @@ def test_the_guard_sleeps_outside(guard):
     with guard():
         io.BytesIO(b"x").read()
     assert os.listdir(os.curdir)
+
+
+@pytest.mark.parametrize("effect", EFFECTS)
+def test_every_opening_of_the_session_is_watched(effect, monkeypatch, tmp_path):
+    (tmp_path / "the file").write_bytes(b"x")
+    monkeypatch.setattr(opening, "what_it_is", lambda head: EFFECTS[effect](tmp_path))
+    with pytest.raises(GuardBreached):
+        rh.open(b"N.")
+    assert [entry.name for entry in tmp_path.iterdir()] == ["the file"]
+
+
+def test_an_opening_that_swallows_a_refusal_fails_all_the_same(monkeypatch):
+    def swallowing(head):
+        with suppress(BaseException):
+            os.system("true")
+
+    monkeypatch.setattr(opening, "what_it_is", swallowing)
+    with pytest.raises(GuardBreached):
+        rh.open(b"N.")

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import click
 
-from rehydrate.cli.out import answer, note, problem_of, say
-from rehydrate.errors import RehydrateError
+from rehydrate.cli.out import answer, complain, failed, problem_of, say
+from rehydrate.errors import MismatchError, RehydrateError
 from rehydrate.text import shown
 
 __all__ = ["command"]
+
+_PATH = 4096
+"""Characters of a path that JSON gives; systems allow no more."""
 
 
 @click.command("predict")
@@ -19,27 +22,43 @@ def command(pictures: tuple[str, ...], model: str | None, as_json: bool) -> int:
     """Read the handwritten digit in PICTURE: any format, size, colour or paper."""
     from rehydrate.zoo.mnist import load_network, predict
 
-    network = load_network(model)
+    try:
+        network = load_network(model)
+    except RehydrateError as error:
+        if not as_json:
+            return failed(error, command="predict", as_json=False)
+        unread: list[dict[str, object]] = [{"path": shown(path, _PATH), "ok": False} for path in pictures]
+        answer("predict", unread, [problem_of(error)], ok=False)
+        return 1 if isinstance(error, MismatchError) else 2
     results: list[dict[str, object]] = []
     problems: list[dict[str, object]] = []
     for path in pictures:
         try:
             prediction = predict(path, network)
         except RehydrateError as error:
-            problems.append({**problem_of(error), "path": shown(path)})
+            problems.append(problem_of(error))
+            results.append({"path": shown(path, _PATH), "ok": False})
             if not as_json:
-                note(f"rehydrate: {error}")
+                complain(error)
             continue
-        results.append({"path": shown(path, 4096), **prediction.to_dict()})
+        results.append({"path": shown(path, _PATH), "ok": bool(prediction), **prediction.to_dict()})
+        if prediction.problem:
+            problems.append(_said(path, prediction.problem, str(prediction)))
         if not as_json:
             say(f"{shown(path)}: {prediction}")
+    is_good = all(result["ok"] for result in results)
     if as_json:
-        answer(
-            "predict",
-            results,
-            problems,
-            ok=not problems and all(result["digit"] is not None for result in results),
-        )
-    if problems:
+        answer("predict", results, problems, ok=is_good)
+    if any("problem" not in result for result in results):
         return 2
-    return 0 if all(result["digit"] is not None for result in results) else 1
+    return 0 if is_good else 1
+
+
+def _said(path: str, problem: str, sentence: str) -> dict[str, object]:
+    """A picture without a digit as one entry of `problems`."""
+    return {
+        "code": problem.replace(" ", "-"),
+        "severity": "warning",
+        "message": f"{shown(path)}: {sentence}",
+        "hint": "cut the picture around one digit" if problem == "several" else "",
+    }

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import click
 
-from rehydrate.cli.out import note, say
+from rehydrate.cli.out import progress, say
 from rehydrate.zoo.mnist.shapes import EPOCHS
 
 __all__ = ["command"]
@@ -20,12 +22,14 @@ __all__ = ["command"]
 )
 @click.option("--out", required=True, metavar="FILE", help="Where the trained weights go.")
 @click.option("--epochs", type=click.IntRange(min=1), default=EPOCHS, show_default=True)
-@click.option("--net", type=click.Choice(["large", "small"]), help="Which generation; `large` if left out.")
+@click.option("--net", type=click.Choice(["large", "small"]), help="Which generation; else that of FILE, or `large`.")
 @click.option("--from", "start", metavar="FILE", help="Begin with these weights.")
-def command(what: str, data: str, out: str, epochs: int, net: str | None, start: str | None) -> int:
+def command(
+    what: str, data: str, out: str, epochs: int, net: Literal["large", "small"] | None, start: str | None
+) -> int:
     """Train a network and save its weights."""
     from rehydrate.zoo.mnist.training import train
 
-    saved = train(data, out, epochs=epochs, net=net, start=start, report=note)
+    saved = train(data, out, epochs=epochs, net=net, start=start, report=progress)
     say(str(saved))
     return 0

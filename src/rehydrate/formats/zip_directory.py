@@ -219,27 +219,26 @@ class ZipDirectory:
         start = member.offset + need + extra_length
         after = member.limit - start - member.packed
         if after != (_DESCRIPTOR.size if flags & _STREAMED else 0):
-            self._check_after(member, after, flags)
+            self._check_after(member, after, flags, (packed, size) == (member.packed, member.size))
         return start
 
-    def _check_after(self, member: Member, after: int, flags: int) -> None:
-        """The bytes between a member's data and the next member, if they are no plain descriptor: are they one?
+    def _check_after(self, member: Member, after: int, flags: int, says_sizes: bool) -> None:
+        """The bytes between a member's data and the next member, if they are not what they mostly are: what are they?
 
-        Where they are not, the data may not begin where its header says; nothing else tells its length.
+        None are right where the member's own header says its sizes; else they are a descriptor that does. Anything
+        else means that the data may not begin where the header says: nothing but its own length tells that.
         """
         if after < 0:
             raise CorruptError("an entry reaches into the next", where=shown(member.name))
-        descriptors = [
-            signature + struct.pack(layout, member.crc, member.packed, member.size)
-            for signature in (b"PK\7\x08", b"")
-            for layout in ("<LLL", "<LQQ")
-            if layout == "<LQQ" or max(member.packed, member.size) <= 0xFFFFFFFF
+        if not after and says_sizes:
+            return
+        descriptors = [  # with their signature only: without it, its bytes may as well be data
+            struct.pack(layout, b"PK\7\x08", member.crc, member.packed, member.size)
+            for layout in (_DESCRIPTOR.format, _DESCRIPTOR64.format)
+            if layout != _DESCRIPTOR.format or max(member.packed, member.size) <= 0xFFFFFFFF
         ]
-        if (
-            not flags & _STREAMED
-            or after > _DESCRIPTOR64.size
-            or (after and self.source.read(member.limit - after, after) not in descriptors)
-        ):
+        read = self.source.read
+        if not flags & _STREAMED or after > _DESCRIPTOR64.size or read(member.limit - after, after) not in descriptors:
             raise AmbiguousError("there are bytes after an entry that belong to none", where=shown(member.name))
 
     def _window_at(self, member: Member, need: int) -> bytes:

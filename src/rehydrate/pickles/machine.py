@@ -48,6 +48,8 @@ UNFIT = object()
 _DICTS = (dict, OrderedDict, defaultdict, Counter)
 _COPIES = frozenset({bytes, bytearray, deque, Counter})
 """What a constructor makes by copying an argument."""
+_COPY = 4
+"""Work of copying one value, which takes memory, too; hashing one is the unit."""
 _PLAIN = (str, int, float, bool, bytes, complex, range, type(None), type(...), Record, TensorRef, DType)
 """Types of keys that are hashed without looking into them."""
 _HASHES_TO_ITSELF = (1 << 61) - 1
@@ -291,7 +293,7 @@ class Machine:
         if not isinstance(function, Record):
             raise self.broken(f"it calls {brief(function)}, which cannot be called")
         if function.args is not None:
-            self.spend(len(args))
+            self.spend(_COPY * len(args))
             return Record("", "call", (function, *args), kwargs)
         both = (function.module, function.name)
         self.called.add(both)
@@ -308,14 +310,14 @@ class Machine:
             self.give_state(value.value, value.state)
             return value.value
         if isinstance(value, Filled):
-            self.spend(len(value.items))
+            self.spend(_COPY * len(value.items))
             if isinstance(value.value, dict):
                 self.assign(value.value, value.items)
                 return value.value
             made = self.collected(value.items)
             return made if isinstance(value.value, set) else frozenset(made)
         if type(value) in _COPIES:
-            self.spend(len(value))  # type: ignore[arg-type]
+            self.spend(_COPY * len(value))  # type: ignore[arg-type]
         if type(value) is deque:
             self.nest(value, value)
         return value

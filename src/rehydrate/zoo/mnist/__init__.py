@@ -1,4 +1,4 @@
-"""The two networks that were published as `mnist_convnet_model_epoch_10.pth`, trained, and what reads pictures with them.
+"""The two networks that were published as `mnist_convnet_model_epoch_10.pth`, trained, and what reads pictures by them.
 
     from rehydrate.zoo import mnist
 
@@ -19,7 +19,17 @@ if TYPE_CHECKING:
     from rehydrate.zoo.mnist.predicting import Prediction, predict
     from rehydrate.zoo.mnist.training import Evaluation, evaluate, train
 
-__all__ = ["ConvNet", "ConvNet2017", "Evaluation", "Prediction", "evaluate", "load_network", "predict", "train", "weights"]
+__all__ = [
+    "ConvNet",
+    "ConvNet2017",
+    "Evaluation",
+    "Prediction",
+    "evaluate",
+    "load_network",
+    "predict",
+    "train",
+    "weights",
+]
 
 _HOMES = {
     "networks": ("ConvNet", "ConvNet2017", "load_network", "weights"),

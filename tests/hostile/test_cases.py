@@ -1,0 +1,61 @@
+"""Every hostile file of every table: refused as it should be, or opened and shown; and nothing that it says happens."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from . import bombs
+from .case import Case
+from .examining import examine
+from .tables import CASES
+
+CATEGORIES = {
+    "C1": 127, "C2": 50,
+    "P1": 37, "P2": 49, "P3": 15, "P4": 24, "P5": 43, "P6": 57, "P7": 49, "P8": 112, "P9": 40,
+    "T1": 70, "SAID": 284,
+}  # fmt: skip
+"""Kinds of attack, by the word that their cases' names begin with, and how many there are at least.
+
+C: containers. P: what a pickle can say; 1 to 3 names and what they lead to, 4 and 5 state and rebuild functions, 6
+and 7 flow and spelling, 8 bombs, 9 persistent ids. T: tensors. SAID: what is shown of a file's own words.
+"""
+
+
+def by_name(case: Case) -> str:
+    return case.name.encode("ascii", "backslashreplace").decode()
+
+
+@pytest.fixture(scope="module")
+def outcomes() -> dict[str, str | None]:
+    """What was wrong with each bomb."""
+    return bombs.outcomes()
+
+
+@pytest.mark.parametrize("case", CASES, ids=by_name)
+def test_hostile_bytes_do_nothing_and_are_what_they_are(case: Case, guard: object) -> None:
+    examine(case, case.build())
+
+
+@pytest.mark.parametrize("case", CASES, ids=by_name)
+def test_a_hostile_file_does_nothing_and_is_what_it_is(case: Case, guard: object, tmp_path: Path) -> None:
+    path = tmp_path / "net.pth"
+    path.write_bytes(case.build())
+    examine(case, path)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["net.pth"]
+
+
+@pytest.mark.parametrize("case", bombs.CASES, ids=by_name)
+def test_a_bomb_takes_no_more_than_its_length_explains(case: Case, outcomes: dict[str, str | None]) -> None:
+    assert outcomes[case.name] is None, outcomes[case.name]
+
+
+def test_there_are_cases_of_every_kind_and_no_fewer_than_there_were() -> None:
+    cases = [*CASES, *bombs.CASES]
+    names = Counter(case.name for case in cases)
+    assert [name for name, count in names.items() if count > 1] == []
+    counts = Counter(name.split()[0] for name in names)
+    assert {kind: counts[kind] for kind in CATEGORIES if counts[kind] < CATEGORIES[kind]} == {}
+    assert set(counts) == set(CATEGORIES)

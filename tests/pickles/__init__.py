@@ -1,0 +1,1 @@
+"""The pickle machine, held against Python's own readers and against itself."""
