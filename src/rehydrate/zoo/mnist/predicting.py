@@ -33,6 +33,7 @@ _SAID = {
 class Prediction:
     """What was read in a picture. Truthy exactly when a digit was.
 
+    >>> import numpy as np
     >>> bool(Prediction(None, (0.1,) * 10, np.zeros((28, 28), dtype=np.uint8), "blank"))
     False
     """
@@ -75,6 +76,7 @@ def predict(picture: PictureLike, model: Where | Checkpoint | nn.Module | None =
     Raises `MissingFileError`, `TruncatedError`, `CorruptError` and `LimitError` for pictures that cannot be read, and
     what `load_network` raises.
 
+    >>> import numpy as np
     >>> print(predict(np.zeros((100, 100), dtype=np.uint8)))
     no digit: the page is blank
     """
