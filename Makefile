@@ -21,7 +21,7 @@ pictures: $(VENV)/.ready
 	$(BIN)/python bench/pictures.py
 
 fuzz: $(VENV)/.ready
-	REHYDRATE_FUZZ=100 $(BIN)/python -m pytest tests/pickles tests/oracle tests/formats
+	REHYDRATE_FUZZ=25 $(BIN)/python -m pytest tests/pickles tests/oracle tests/formats
 
 fmt: $(VENV)/.ready
 	$(BIN)/ruff check --fix-only . && $(BIN)/ruff format .

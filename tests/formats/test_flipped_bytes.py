@@ -16,11 +16,11 @@ import rehydrate as rh
 from rehydrate.checkpoint.checkpoint import Checkpoint
 from rehydrate.errors import RehydrateError
 
+from ..effort import FACTOR
 from ..hostile.archives import torch_zip
 from ..hostile.assembler import empty_dict, pickle_of, setitem, tensor, unicode
 from ..hostile.examining import check_message, check_text
 from ..pickles.described import outline_of
-from ..pickles.effort import FACTOR
 
 FLIPS = (0x01, 0x10, 0x20, 0x80)
 """One bit low, the bit between capitals and small letters, and one high."""

@@ -18,9 +18,9 @@ from rehydrate.formats.zip_directory import ZipDirectory
 from rehydrate.limits import Limits
 from rehydrate.storage.source import MemorySource
 
+from ..effort import tried
 from ..hostile.archives import Entry, zip_of
 from ..hostile.examining import check_message
-from ..pickles.effort import tried
 
 SEEDS = st.integers(0, (1 << 64) - 1)
 MOST = 1 << 20

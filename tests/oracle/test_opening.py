@@ -16,7 +16,7 @@ from torch import nn
 
 import rehydrate as rh
 
-from .effort import tried
+from ..effort import tried
 from .likeness import assert_alike
 from .trees import COMPOSITES, DTYPES, attributed, dense_tensors, trees
 

@@ -19,7 +19,7 @@ from torch import nn
 
 import rehydrate as rh
 
-from .effort import tried
+from ..effort import tried
 from .likeness import assert_alike
 from .trees import COMPOSITES, KEYS, attributed, dense_tensors, trees
 

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 import rehydrate as rh
 
+from ..effort import tried
 from .described import outline_of
-from .effort import tried
 from .outlines import outline
 from .plain import KEYS, graphs
 

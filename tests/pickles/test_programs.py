@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 import rehydrate as rh
 from rehydrate.errors import RehydrateError
 
+from ..effort import tried
 from ..hostile.examining import check_message, look
 from .described import outline_of
-from .effort import tried
 from .plain import graphs
 from .programs import mutated, program
 from .reader import Ask, Oracle

