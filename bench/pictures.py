@@ -2,7 +2,8 @@
 
 Each of five transformations is applied to the first digits of the test set, each digit changed in its own way by a
 seed, and goes through `rehydrate.zoo.mnist.predict` as a picture. A problem that is reported counts as wrong. Ends with
-1 if any transformation is below 98 %. The digits are the IDX files in --data, or those of $REHYDRATE_TEST_DATA.
+1 if any transformation is below 98 %. Then pages without a digit to read: how often the right problem is named, and how
+often a digit is guessed. The digits are the IDX files in --data, or those of $REHYDRATE_TEST_DATA.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageFilter
+from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
 from rehydrate.zoo import mnist
 from rehydrate.zoo.mnist.digits import read_digits
@@ -73,10 +74,53 @@ TRANSFORMATIONS: tuple[Callable[[np.ndarray, Chance], Image.Image], ...] = (
 )  # fmt: skip
 
 
+def blank(digits: np.ndarray, chance: Chance) -> Image.Image:
+    """An empty page: of one colour, see-through, or photographed in uneven light."""
+    height, width = (int(side) for side in chance.integers(28, 400, 2))
+    if chance.random() < 0.3:
+        colour = tuple(int(level) for level in chance.integers(0, 256, 3))
+        return Image.new("RGBA", (width, height), (*colour, 0 if chance.random() < 0.5 else 255))
+    down, across = np.mgrid[0:height, 0:width] / max(height, width)
+    light = 1 - chance.uniform(0.1, 0.5) * (down if chance.random() < 0.5 else across)
+    levels = chance.uniform(190, 250) * light + chance.normal(0, chance.uniform(1, 12), light.shape)
+    return Image.fromarray(np.clip(levels, 0, 255).astype(np.uint8))
+
+
+def several(digits: np.ndarray, chance: Chance) -> Image.Image:
+    """Two or three of the test digits, beside each other or one above the other."""
+    chosen = [255 - digits[at] for at in chance.integers(0, len(digits), chance.integers(2, 4))]
+    page = np.concatenate(chosen, axis=int(chance.random() < 0.8))
+    scale = int(chance.integers(1, 6))
+    return Image.fromarray(page).resize((page.shape[1] * scale, page.shape[0] * scale), Image.Resampling.BICUBIC)
+
+
+def not_a_digit(digits: np.ndarray, chance: Chance) -> Image.Image:
+    """A letter that is like no digit, a scribble, noise, or a pattern."""
+    kind = chance.integers(4)
+    page = Image.new("L", (200, 200), 255)
+    pencil = ImageDraw.Draw(page)
+    if kind == 0:
+        letter = "AEFHKMNRTVWXYkmwx&@#"[chance.integers(20)]
+        pencil.text((100, 100), letter, fill=0, font=ImageFont.load_default(120), anchor="mm")
+        return page.rotate(chance.uniform(-10, 10), Image.Resampling.BICUBIC, fillcolor=255)
+    if kind == 1:
+        points = [tuple(point) for point in chance.uniform(20, 180, (25, 2))]
+        pencil.line(points, fill=0, width=int(chance.integers(3, 9)))
+        return page
+    if kind == 2:
+        return Image.fromarray(chance.integers(0, 256, (200, 200), dtype=np.uint8))
+    waves = np.sin(np.arange(200) * chance.uniform(0.1, 1))[:, None] * np.sin(np.arange(200) * chance.uniform(0.1, 1))
+    return Image.fromarray((127 + 127 * waves).astype(np.uint8))
+
+
+WITHOUT: tuple[Callable[[np.ndarray, Chance], Image.Image], ...] = (blank, several, not_a_digit)
+
+
 def main() -> None:
     """Measure, and print a line for each transformation."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--digits", type=int, default=9000, help="test digits of each (default 9,000)")
+    parser.add_argument("--pages", type=int, default=500, help="pages without a digit of each kind (default 500)")
     parser.add_argument("--data", type=Path, help="folder of the IDX files")
     options = parser.parse_args()
     root = os.environ.get("REHYDRATE_TEST_DATA")
@@ -104,6 +148,13 @@ def main() -> None:
             flush=True,
         )
         is_good &= right >= LEAST * count
+    for kind in WITHOUT:
+        chance, wanted = np.random.default_rng(1998), kind.__name__.replace("_", " ")
+        found = Counter(mnist.predict(kind(pictures, chance)).problem for _ in range(options.pages))
+        others = ", ".join(f"{number} {problem}" for problem, number in found.items() if problem not in (wanted, None))
+        print(
+            f"{wanted:<20} {found[wanted]:5,} of {options.pages:,} named, {found[None]} guessed   {others}", flush=True
+        )
     sys.exit(0 if is_good else 1)
 
 

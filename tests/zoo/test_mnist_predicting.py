@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageChops, ImageDraw, ImageFilter, ImageFont, ImageOps
 from torch import nn
 
 import rehydrate as rh
@@ -64,7 +64,7 @@ def test_a_picture_like_mnists_goes_to_the_network_as_it_is(test_data: Path) -> 
     pictures, _ = read_digits(test_data / "mnist", "test")
     model = mnist.load_network()
     for digit in pictures[:60]:
-        with torch.no_grad():
+        with torch.no_grad():  # the arithmetic of the note
             wanted = model((torch.from_numpy(digit).float()[None, None] / 255 - 0.1307) / 0.3081).exp()[0]
         for picture in (digit, Image.fromarray(digit), Image.fromarray(digit).convert("RGB")):
             prediction = mnist.predict(picture, model)
@@ -143,10 +143,110 @@ def test_an_empty_page_is_blank_and_no_digit(page: str) -> None:
     assert prediction.probabilities == pytest.approx([0.1] * 10)
 
 
-@pytest.mark.parametrize("text", ["42", "7 1", "905"])
-def test_several_digits_are_said_and_not_guessed(text: str) -> None:
-    prediction = mnist.predict(printed(text, size=110, page=(420, 240)))
+def ruled(page: Image.Image, *, squared: bool) -> Image.Image:
+    """The page with the lines of a copybook, a little tilted, lighter than the ink."""
+    lines = Image.new("L", (2 * page.width, 2 * page.height), 255)
+    pencil = ImageDraw.Draw(lines)
+    for at in range(0, 2 * page.height, 30):
+        pencil.line((0, at, lines.width, at + 20), fill=150, width=2)
+        if squared:
+            pencil.line((at + 20, 0, at, lines.height), fill=150, width=2)
+    return ImageChops.darker(page, lines.crop((0, 40, page.width, 40 + page.height)))
+
+
+def photographed(page: Image.Image, *, shadow: bool = False) -> Image.Image:
+    """The page in light from one side, darker in the corners, out of focus, noisy, and as a JPEG."""
+    chance = np.random.default_rng(11)
+    down, across = np.mgrid[0 : page.height, 0 : page.width] / max(page.size)
+    light = 0.9 - 0.45 * across - 0.5 * ((across - 0.5) ** 2 + (down - 0.5) ** 2)
+    if shadow:
+        light *= np.where(across + 0.3 * down > 0.85, 0.6, 1)
+    levels = np.asarray(page.convert("L"), dtype=np.float64) * 0.75 + 45
+    dim = Image.fromarray((levels * light).astype(np.uint8)).filter(ImageFilter.GaussianBlur(1.5))
+    noisy = np.asarray(dim) + chance.normal(0, 9, levels.shape)
+    return Image.open(io.BytesIO(encoded(Image.fromarray(np.clip(noisy, 0, 255).astype(np.uint8)), "JPEG", quality=60)))
+
+
+def dusty(page: Image.Image) -> Image.Image:
+    """The page with specks, as dark as the ink."""
+    chance, dusty = np.random.default_rng(5), page.copy()
+    for x, y in chance.uniform(0, 1, (14, 2)) * page.size:
+        ImageDraw.Draw(dusty).ellipse((x, y, x + chance.uniform(2, 6), y + chance.uniform(2, 6)), fill=0)
+    return dusty
+
+
+def salted(page: Image.Image) -> Image.Image:
+    """The page with every twentieth pixel black and every twentieth white."""
+    chance = np.random.default_rng(6).random((page.height, page.width))
+    levels = np.asarray(page)
+    return Image.fromarray(np.where(chance < 0.05, 0, np.where(chance > 0.95, 255, levels)).astype(np.uint8))
+
+
+def on_a_table(page: Image.Image) -> Image.Image:
+    """The page, turned a little, on something dark."""
+    table = Image.new("L", (page.width + 120, page.height + 90), 60)
+    table.paste(page, (50, 45))
+    return table.rotate(6, Image.Resampling.BICUBIC, fillcolor=60)
+
+
+def cut_close(page: Image.Image) -> Image.Image:
+    return page.crop(ImageOps.invert(page).getbbox())
+
+
+def torn(page: Image.Image) -> Image.Image:
+    """The page with a white line through the digit."""
+    torn = page.copy()
+    ImageDraw.Draw(torn).line((0, 100, 240, 128), fill=255, width=6)
+    return torn
+
+
+MESSES: dict[str, Callable[[Image.Image], Image.Image]] = {
+    "ruled paper": lambda page: ruled(page, squared=False),
+    "squared paper": lambda page: ruled(page, squared=True),
+    "a photograph": photographed,
+    "a photograph with a shadow": lambda page: photographed(page, shadow=True),
+    "a photograph of squared paper": lambda page: photographed(ruled(page, squared=True)),
+    "dust": dusty,
+    "salt and pepper": salted,
+    "a sheet on a table": on_a_table,
+    "cut close": cut_close,
+    "in two pieces": torn,
+    "white on black": ImageOps.invert,
+    "a fat pen": lambda page: page.filter(ImageFilter.MinFilter(9)),
+    "a thin pen": lambda page: page.filter(ImageFilter.MaxFilter(9)),
+    "faint": lambda page: Image.eval(page, lambda level: 230 + level // 10),
+    "very small": lambda page: page.resize((20, 20), Image.Resampling.BOX),
+    "very large": lambda page: page.resize((5000, 5000)),
+    "lost on a large page": lambda page: ImageOps.expand(page.resize((90, 90)), (200, 900, 1400, 300), 255),
+}
+
+
+@pytest.mark.parametrize("mess", MESSES)
+def test_a_digit_is_read_in_whatever_mess_it_comes(mess: str) -> None:
+    for digit in (2, 3, 5):
+        assert mnist.predict(MESSES[mess](printed(str(digit)))).digit == digit
+
+
+@pytest.mark.parametrize("squared", [False, True])
+def test_an_empty_sheet_with_lines_is_blank(squared: bool) -> None:
+    sheet = ruled(Image.new("L", (240, 240), 255), squared=squared)
+    assert mnist.predict(sheet).problem == "blank"
+    assert mnist.predict(photographed(Image.new("L", (240, 240), 255), shadow=squared)).problem == "blank"
+
+
+@pytest.mark.parametrize("text", ["42", "7 1", "905", "3\n8"])
+@pytest.mark.parametrize("mess", ["white on black", "a photograph", "dust", "cut close"])
+def test_several_digits_are_said_and_not_guessed(text: str, mess: str) -> None:
+    page = MESSES[mess](printed(text, size=110, page=(420, 300)))
+    prediction = mnist.predict(page)
     assert (prediction.problem, prediction.digit) == ("several", None)
+
+
+def test_digits_that_touch_are_several() -> None:
+    page = Image.new("L", (300, 200), 255)
+    for digit, place in (("5", 100), ("8", 190)):
+        ImageDraw.Draw(page).text((place, 100), digit, font=ImageFont.load_default(150), fill=0, anchor="mm")
+    assert mnist.predict(page).problem == "several"
 
 
 def scribble(seed: int) -> Image.Image:

@@ -23,7 +23,7 @@ def command(pictures: tuple[str, ...], model: str | None, as_json: bool) -> int:
     from rehydrate.zoo.mnist import load_network, predict
 
     try:
-        network = load_network(model)
+        network = None if model is None else load_network(model)
     except RehydrateError as error:
         if not as_json:
             return failed(error, command="predict", as_json=False)

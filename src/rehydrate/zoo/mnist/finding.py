@@ -14,7 +14,7 @@ from rehydrate.zoo.mnist.inking import SMOOTH_FROM, Ink, blurred, widened
 from rehydrate.zoo.mnist.pieces import Box, Labels, Piece, box_of, pieces_of, together
 from rehydrate.zoo.mnist.preparing import Digit, prepared
 
-__all__ = ["Found", "edges_touched", "found_in", "halves_of", "is_solid", "things_of", "whole_of"]
+__all__ = ["Found", "crispness", "edges_touched", "found_in", "halves_of", "is_solid", "things_of", "whole_of"]
 
 LEAST, PEAK = 0.25, 0.45
 """Ink, in parts of its contrast, that is part of a piece, and that a piece must have somewhere after a light blur."""
@@ -64,6 +64,15 @@ def found_in(ink: Ink, *, cut_out: bool = False) -> Found:
     calm = blurred(ink.amount) if max(ink.amount.shape) >= SMOOTH_FROM else ink.amount
     labels, pieces = pieces_of(ink.amount, least, calm, PEAK)
     return Found(ink, labels, _without_dust(_without_surroundings(pieces, ink.amount.shape, 1 if cut_out else 2)))
+
+
+def crispness(found: Found) -> float:
+    """How much more ink there is in the main piece than a little way outside of it: 1 for ink, less for light."""
+    mine = np.isin(found.labels, found.main.labels)
+    mask = mine.astype(np.float32)
+    ring = (widened(mask, 9) > 0) & (widened(mask, 5) == 0) & (found.labels == 0)
+    outside = float(found.ink.amount[ring].mean()) if ring.any() else 0.0
+    return float(found.ink.amount[mine].mean()) - outside
 
 
 def edges_touched(box: Box, shape: tuple[int, ...]) -> int:

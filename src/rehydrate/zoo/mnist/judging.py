@@ -21,7 +21,7 @@ from rehydrate.errors import MismatchError
 from rehydrate.text import dimensions
 from rehydrate.zoo.mnist.networks import load_network
 from rehydrate.zoo.mnist.pictures import views
-from rehydrate.zoo.mnist.preparing import SIDE, Digit
+from rehydrate.zoo.mnist.preparing import CENTRE, INNER, SIDE, Digit
 from rehydrate.zoo.mnist.seeing import Sight, sights
 
 __all__ = ["Problem", "Seen", "judged", "our_network", "read_by"]
@@ -37,8 +37,11 @@ SURE = 0.9
 """The probability of a digit from which no other way to see the page is tried."""
 LIKELY = 0.5
 """The probability from which it is a digit, if no other way shows a likelier one."""
-MEANT = 0.2
-"""The same for a picture that is as MNIST's are: whoever made it that way meant a digit."""
+MEANT, PLACED = 0.3, 0.11
+"""The same for a picture of 28 × 28: whoever made it that small meant a digit; and for one in which what is there has
+the size and place that MNIST's makers gave their digits, and which is not taken apart."""
+OFF_CENTRE = 0.6
+"""Pixels from `CENTRE` to the centre of mass, at most, of what MNIST's makers placed: they rounded."""
 PART = 0.85
 """The probability from which each of several things is a digit of its own."""
 SOME_PART = 0.6
@@ -95,10 +98,11 @@ def judged(image: Image.Image) -> Seen:
     as_it_is = _like_mnist(image)
     if as_it_is is not None:
         return _judged_as_it_is(image, as_it_is)
+    likely = MEANT if image.size == (SIDE, SIDE) else LIKELY
     best: Seen | None = None
     for view in views(image):
         for sight in sights(view):
-            seen = _judged(sight)
+            seen = _judged(sight, likely)
             if seen.sureness >= SURE:
                 return seen
             if sight.supposed:
@@ -110,14 +114,14 @@ def judged(image: Image.Image) -> Seen:
     return best or _BLANK
 
 
-def _judged(sight: Sight) -> Seen:
+def _judged(sight: Sight, likely: float) -> Seen:
     if sight.whole is None:
         return _BLANK if not sight.restless else replace(_BLANK, problem="not a digit")
     network = our_network()
     probabilities = read_by(network, [sight.whole, *sight.parts])
     whole, parts = probabilities[0], probabilities[1:].max(axis=1)
     sure = float(whole.max())
-    problem: Problem | None = None if sure >= LIKELY else "not a digit"
+    problem: Problem | None = None if sure >= likely else "not a digit"
     if len(parts):
         all_digits = bool((parts >= PART).all())
         some_digits = int((parts >= SOME_PART).sum()) > 1
@@ -125,22 +129,33 @@ def _judged(sight: Sight) -> Seen:
             problem = "several"
     elif sight.halves and sure < SURE and bool((read_by(network, sight.halves).max(axis=1) >= PART).all()):
         problem = "several"
+    if problem == "not a digit" and sight.doubtful:
+        return _BLANK
     return Seen(sight.whole, whole, problem)
 
 
 def _judged_as_it_is(image: Image.Image, digit: Digit) -> Seen:
     """What a picture shows that goes to the network as it is; where that is not sure, what else it could be."""
     seen = Seen(digit, read_by(our_network(), [digit])[0], None)
-    if seen.sureness >= SURE:
+    if seen.sureness >= (PLACED if _is_placed(digit) else SURE):
         return seen
-    others = [_judged(sight) for sight in sights(image) if not sight.supposed]
-    if seen.sureness < LIKELY and others[0].problem == "blank":
+    others = [_judged(sight, MEANT) for sight in sights(image) if not sight.supposed]
+    if others[0].problem == "blank" and seen.sureness < LIKELY:
         return replace(_BLANK, digit=digit)
     if others[0].problem == "several":
         return replace(seen, problem="several")
     if max(seen.sureness, *(other.sureness for other in others)) < MEANT:
         return replace(seen, problem="not a digit")
     return seen
+
+
+def _is_placed(digit: Digit) -> bool:
+    """Whether ink has the size and the place of MNIST's: 20 pixels long, or 19, its centre of mass in the middle."""
+    for axis in (0, 1):
+        along = digit.sum(axis=axis, dtype=np.float64)
+        if abs(float((along * np.arange(SIDE)).sum()) / max(along.sum(), 1) - CENTRE) > OFF_CENTRE:
+            return False
+    return INNER - 1 <= max(int(np.count_nonzero(digit.any(axis=axis))) for axis in (0, 1)) <= INNER
 
 
 def _like_mnist(image: Image.Image) -> Digit | None:

@@ -12,7 +12,7 @@ from PIL import Image
 
 from rehydrate.zoo.mnist.inking import Plane, widened
 
-__all__ = ["SIDE", "Digit", "prepared"]
+__all__ = ["CENTRE", "INNER", "SIDE", "Digit", "prepared"]
 
 Digit = NDArray[np.uint8]
 """28 × 28, 0 is paper and 255 is ink."""

@@ -15,6 +15,7 @@ from PIL import Image, ImageOps
 
 from rehydrate.zoo.mnist.finding import (
     Found,
+    crispness,
     edges_touched,
     found_in,
     halves_of,
@@ -22,7 +23,7 @@ from rehydrate.zoo.mnist.finding import (
     things_of,
     whole_of,
 )
-from rehydrate.zoo.mnist.inking import SMOOTH_FROM, TINY, Plane, Plate, grain_of, ink_of, inks, plate_of
+from rehydrate.zoo.mnist.inking import SMOOTH_FROM, TINY, Ink, Plane, Plate, grain_of, ink_of, inks, plate_of
 from rehydrate.zoo.mnist.pieces import Box, together
 from rehydrate.zoo.mnist.preparing import Digit
 from rehydrate.zoo.mnist.ruling import without_lines
@@ -37,11 +38,18 @@ NOISY, AVERAGED = 0.07, 36
 """Noise, in parts of the ink, from which a longer digit is looked at again, small enough for noise to average out."""
 CUT = 0.3
 """The part of the ink's contrast by which the edge of a picture changes within a stroke's width where it cuts one."""
+PAPER_ON_EDGE = 0.8
+"""Of the pixels along the edge of a picture that was cut close, in order of brightness, where to find the paper."""
 SHEET = 0.4
 """The part of the picture's height and width that a sheet of paper on a table covers, at least."""
+FAINT, DIM = 25.0, 60.0
+"""Levels of 255 between paper and ink: what is fainter than these may be light."""
+SOFT, CRISP, SOFTEST = 0.6, 0.7, 0.45
+"""The crispness of what is faint: below the first it is light, and up to the second it may be. What is dim is light
+below the third."""
 GRAINIEST = 32.0
 """Levels of 255, the standard deviation of the noise of the worst photograph of paper."""
-ROUGHEST = 8.0
+ROUGHEST = 4.0
 """Levels, of both dark and light relief, from which a page without ink is none of paper."""
 
 
@@ -57,6 +65,8 @@ class Sight:
     """The smallest distance between two of them, in lengths of the longest."""
     halves: tuple[Digit, ...] = ()
     """A thing that is wide enough to be two digits that touch, cut where it is thinnest."""
+    doubtful: bool = False
+    """Whether the ink is so faint and soft that, if it is no digit, it is no ink."""
     restless: bool = False
     """Whether there is no ink on the page, and no paper either: noise, or a pattern."""
     supposed: bool = False
@@ -70,15 +80,17 @@ def sights(view: Image.Image) -> Iterator[Sight]:
     plate = _plate(view)
     readings = inks(plate)
     found = found_in(next(readings))
-    if _reaches_the_edge(plate, found):
+    reaches_the_edge = _reaches_the_edge(plate, found)
+    if reaches_the_edge:
+        if _is_cut_close(plate, found.ink):
+            wider = _wider_page(view, found.ink.sign)
+            yield replace(_seen(wider, found_in(ink_of(_plate(wider), found.ink.sign))), supposed=True)
         erased = _erased(found)
         if erased is not None:
             sight = _seen(view, erased, has_lines=True)
             yield sight
             if sight.whole is None:
                 return
-        wider = _wider_page(view, found.ink.sign)
-        yield replace(_seen(wider, found_in(ink_of(_plate(wider), found.ink.sign))), supposed=True)
     is_patch = bool(found.pieces) and is_solid(found.main) and min(found.main.box.height, found.main.box.width) > 8
     if is_patch:
         sight = _on_the_sheet(view, found)
@@ -86,6 +98,9 @@ def sights(view: Image.Image) -> Iterator[Sight]:
         if sight.whole is None and not sight.supposed:
             return
     yield _seen(view, found)
+    faint_lines = None if reaches_the_edge or not found.pieces else _erased(found)
+    if faint_lines is not None and faint_lines.pieces:
+        yield _seen(view, faint_lines, has_lines=True)
     is_cut = bool(found.pieces) and edges_touched(found.main.box, found.labels.shape) > 1
     if is_patch or is_cut or not found.ink.contrast:
         yield replace(_seen(view, found_in(next(readings))), supposed=is_patch or is_cut)
@@ -94,7 +109,8 @@ def sights(view: Image.Image) -> Iterator[Sight]:
 def _seen(view: Image.Image, found: Found, *, has_lines: bool = False, cut_out: bool = False) -> Sight:
     """What was found on the page, looked at again from nearer, or further away, where that shows more."""
     ink = found.ink
-    if not found.pieces:
+    crisp = crispness(found) if found.pieces and ink.contrast < DIM else 1.0
+    if not found.pieces or crisp < (SOFT if ink.contrast < FAINT else SOFTEST):
         return Sight(None, restless=not has_lines and (ink.relief > ROUGHEST or _is_grainy(view)))
     box, scale = together(found.pieces).box, _scale(view)
     wanted = CLOSER if box.longest < NEAR else AVERAGED if ink.noise > NOISY else box.longest
@@ -106,7 +122,9 @@ def _seen(view: Image.Image, found: Found, *, has_lines: bool = False, cut_out: 
         again = found_in(there if amount is None else replace(there, amount=amount), cut_out=cut_out)
         found = again if again.pieces else found
     parts, gap = things_of(found)
-    return Sight(whole_of(found), parts, gap, () if parts else halves_of(found))
+    return Sight(
+        whole_of(found), parts, gap, () if parts else halves_of(found), doubtful=crisp < CRISP and ink.contrast < FAINT
+    )
 
 
 def _on_the_sheet(view: Image.Image, found: Found) -> Sight:
@@ -120,15 +138,27 @@ def _on_the_sheet(view: Image.Image, found: Found) -> Sight:
 
 def _reaches_the_edge(plate: Plate, found: Found) -> bool:
     """Whether strokes, or lines, are cut off by the edge of the picture."""
-    ink, levels = found.ink, plate.smooth
+    ink, edge = found.ink, _edge_of(plate.smooth)
     if not ink.contrast:
         return False
-    edge = np.concatenate((levels[0], levels[1:, -1], levels[-1, -2::-1], levels[-2::-1, 0]))
-    step = max(2, max(levels.shape) // 16)
+    step = max(2, max(plate.smooth.shape) // 16)
     change = float(np.abs(edge[step:] - edge[:-step]).max(initial=0))
     if change > max(CUT, 6 * ink.noise) * ink.contrast:
         return True
-    return bool(found.pieces) and edges_touched(found.main.box, levels.shape) > 1
+    return bool(found.pieces) and edges_touched(found.main.box, plate.smooth.shape) > 1
+
+
+def _is_cut_close(plate: Plate, ink: Ink) -> bool:
+    """Whether the edge of the picture is paper of one brightness, but for the ink that it cuts."""
+    edge = np.sort(ink.sign * _edge_of(plate.smooth))
+    away = np.abs(edge - edge[round(PAPER_ON_EDGE * (len(edge) - 1))]) / max(ink.contrast, 1)
+    paper, neither = float((away < 0.25).mean()), float(((away >= 0.25) & (away < 0.6)).mean())
+    return ink.contrast > FAINT and paper > 0.5 and neither < 0.25
+
+
+def _edge_of(plane: Plane) -> Plane:
+    """The values along the edges of a plane, once around."""
+    return np.concatenate((plane[0], plane[1:, -1], plane[-1, -2::-1], plane[-2::-1, 0]))
 
 
 def _erased(found: Found) -> Found | None:
@@ -149,7 +179,7 @@ def _wider_page(view: Image.Image, sign: float) -> Image.Image:
     pixels = np.asarray(view, dtype=np.float32).reshape(view.height, view.width, -1)
     edge = np.concatenate((pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]))
     order = np.argsort(sign * edge.mean(axis=1), kind="stable")
-    colour = edge[order[round(0.8 * (len(order) - 1))]].tolist()
+    colour = edge[order[round(PAPER_ON_EDGE * (len(order) - 1))]].tolist()
     margin = round(0.2 * max(view.size)) + 2
     fill = colour[0] if view.mode == "F" else tuple(round(level) for level in colour)
     return ImageOps.expand(view, margin, fill)
