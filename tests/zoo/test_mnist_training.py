@@ -19,9 +19,9 @@ from rehydrate.zoo import mnist
 from rehydrate.zoo.mnist.augmenting import distorted
 from rehydrate.zoo.mnist.digits import read_digits
 from rehydrate.zoo.mnist.drawing import DIGITS, drawn, signs
-from rehydrate.zoo.mnist.networks import build
+from rehydrate.zoo.mnist.networks import build, normalised
 from rehydrate.zoo.mnist.outliers import outliers
-from rehydrate.zoo.mnist.training import fit, normalised
+from rehydrate.zoo.mnist.training import fit
 
 FILES = {"train": "train", "test": "t10k"}
 

@@ -18,8 +18,7 @@ from PIL import Image
 from torch import nn
 
 from rehydrate.errors import MismatchError
-from rehydrate.text import dimensions
-from rehydrate.zoo.mnist.networks import load_network
+from rehydrate.zoo.mnist.networks import load_network, outputs_of
 from rehydrate.zoo.mnist.pictures import views
 from rehydrate.zoo.mnist.preparing import CENTRE, INNER, SIDE, Digit
 from rehydrate.zoo.mnist.seeing import Sight, sights
@@ -29,8 +28,6 @@ __all__ = ["Problem", "Seen", "judged", "our_network", "read_by"]
 Problem = Literal["blank", "several", "not a digit"]
 Probabilities = NDArray[np.float32]
 
-MEAN, DEVIATION = 0.1307, 0.3081
-"""Of MNIST's training pixels, from 0 to 1: what both networks were trained with."""
 DARK = 64.0
 """The mean of the pixels along the edges of a picture like MNIST's, at most; theirs is 8 at most."""
 SURE = 0.9
@@ -72,20 +69,12 @@ def our_network() -> nn.Module:
     return load_network()
 
 
-@torch.inference_mode()
 def read_by(network: nn.Module, digits: Sequence[Digit]) -> Probabilities:
     """Probabilities `[N, 10]` of pictures, by a network that gives probabilities, their logarithms or logits.
 
     Raises `MismatchError` for a network that does not give ten numbers a picture.
     """
-    weight = next(network.parameters(), torch.zeros(()))
-    batch = torch.from_numpy(np.stack(digits)).unsqueeze(1).to(torch.float32).div(255)
-    outputs = network(batch.sub(MEAN).div(DEVIATION).to(weight.device, weight.dtype))
-    shape = tuple(outputs.shape) if isinstance(outputs, torch.Tensor) else ()
-    if shape != (len(digits), 10):
-        found = dimensions(shape) if isinstance(outputs, torch.Tensor) else type(outputs).__name__
-        raise MismatchError("the network does not give ten numbers a picture", found=found)
-    values = outputs.to("cpu", torch.float32)
+    values = outputs_of(network, torch.from_numpy(np.stack(digits))).to("cpu", torch.float32)
     are_probabilities = bool((values >= 0).all()) and bool((values.sum(1) - 1).abs().max() < 1e-3)
     probabilities: Probabilities = (values if are_probabilities else values.softmax(1)).numpy()
     if not np.isfinite(probabilities).all():

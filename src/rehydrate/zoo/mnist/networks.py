@@ -25,10 +25,15 @@ from rehydrate.storage.source import Where
 from rehydrate.text import counted, dimensions, listed, nearest, shown
 from rehydrate.zoo.mnist.shapes import LARGE, SMALL, Shapes
 
-__all__ = ["ConvNet", "ConvNet2017", "Net", "build", "load_network", "name_of", "weights"]
+__all__ = [
+    "ConvNet", "ConvNet2017", "Net", "build", "checked_name", "load_network", "name_of", "normalised", "outputs_of",
+    "weights",
+]  # fmt: skip
 
 Net = Literal["large", "small"]
 """The generation: `large` is `ConvNet`, `small` is `ConvNet2017`."""
+MEAN, DEVIATION = 0.1307, 0.3081
+"""Of the training digits' pixels, from 0 to 1, as everybody normalises them."""
 
 
 class ConvNet(nn.Module):
@@ -84,7 +89,7 @@ _SHAPES: dict[str, Shapes] = {"large": LARGE, "small": SMALL}
 
 def build(net: str) -> nn.Module:
     """A new, untrained network of that generation; `ValueError` for any other word."""
-    return _CLASSES[_known(net)]()
+    return _CLASSES[checked_name(net)]()
 
 
 def name_of(network: nn.Module) -> str | None:
@@ -100,7 +105,28 @@ def weights(size: Net) -> Path:
     >>> weights("large").name
     'large.pth'
     """
-    return Path(__file__).with_name(f"{_known(size)}.pth")
+    return Path(__file__).with_name(f"{checked_name(size)}.pth")
+
+
+def normalised(pictures: torch.Tensor) -> torch.Tensor:
+    """Pictures `[N, 28, 28]`, 0 to 1, as the networks take them: `[N, 1, 28, 28]`, ToTensor and Normalize."""
+    return ((pictures - MEAN) / DEVIATION).unsqueeze(1)
+
+
+@torch.inference_mode()
+def outputs_of(network: nn.Module, pictures: torch.Tensor) -> torch.Tensor:
+    """What a network, of anybody's, gives for pictures, uint8 `[N, 28, 28]`: `[N, 10]`, where the network is.
+
+    Raises `MismatchError` for a network that does not give ten numbers a picture.
+    """
+    weight = next(network.parameters(), torch.zeros(()))
+    outputs = network(normalised(pictures.float() / 255).to(weight.device, weight.dtype))
+    shape = tuple(outputs.shape) if isinstance(outputs, torch.Tensor) else ()
+    if shape != (len(pictures), 10):
+        found = dimensions(shape) if isinstance(outputs, torch.Tensor) else type(outputs).__name__
+        raise MismatchError("the network does not give ten numbers a picture", found=found)
+    ten: torch.Tensor = outputs
+    return ten
 
 
 def load_network(model: Where | Checkpoint | nn.Module | None = None, *, device: Device | None = None) -> nn.Module:
@@ -129,7 +155,8 @@ def load_network(model: Where | Checkpoint | nn.Module | None = None, *, device:
     return network.eval()
 
 
-def _known(net: str) -> str:
+def checked_name(net: str) -> str:
+    """The word itself if one of the two networks is called so; `ValueError` for any other."""
     if net in _CLASSES:
         return net
     near = nearest(net, _CLASSES) if isinstance(net, str) else None

@@ -81,7 +81,7 @@ def predict(picture: PictureLike, model: Where | Checkpoint | nn.Module | None =
     no digit: the page is blank
     """
     image = opened(picture)
-    network = model if isinstance(model, nn.Module) else None if model is None else load_network(model)
+    network = model if model is None or isinstance(model, nn.Module) else load_network(model)
     seen = judged(image)
     if seen.problem == "blank":
         return Prediction(None, (0.1,) * 10, seen.digit, seen.problem)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from rehydrate.zoo.mnist.inking import Plane, widened
+from rehydrate.zoo.mnist.pieces import box_of
 
 __all__ = ["CENTRE", "INNER", "SIDE", "Digit", "prepared"]
 
@@ -42,7 +43,7 @@ def prepared(amount: Plane, noise: float) -> Digit:
         return np.zeros((SIDE, SIDE), dtype=np.uint8)
     scale = max(ink.shape) / INNER
     if abs(scale - 1) > AS_IT_IS:
-        ink = _scaled(_evened(ink, scale), scale)
+        ink = _scaled(_evened(ink, scale))
     peak = float(np.quantile(ink[ink > 0.2], 0.9)) if (ink > 0.2).any() else 1.0
     if peak < 0.9:  # a stroke thinner than a pixel
         ink = np.clip(ink / max(peak, 0.25), 0, 1)
@@ -51,10 +52,8 @@ def prepared(amount: Plane, noise: float) -> Digit:
 
 def _cropped(ink: Plane, least: float) -> Plane:
     """The part with ink."""
-    rows, columns = (np.flatnonzero((ink > least).any(axis=axis)) for axis in (1, 0))
-    if not rows.size:
-        return ink[:0, :0]
-    return ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    box = box_of(ink > least)
+    return ink[:0, :0] if box is None else ink[box.top : box.bottom, box.left : box.right]
 
 
 def _evened(ink: Plane, scale: float) -> Plane:
@@ -75,7 +74,7 @@ def _evened(ink: Plane, scale: float) -> Plane:
     return ink
 
 
-def _scaled(ink: Plane, scale: float) -> Plane:
+def _scaled(ink: Plane) -> Plane:
     """The ink with a longer side of 20 pixels."""
     scale = max(ink.shape) / INNER
     size = tuple(max(1, round(side / scale)) for side in reversed(ink.shape))

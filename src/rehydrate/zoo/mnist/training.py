@@ -27,21 +27,19 @@ from rehydrate.checkpoint.checkpoint import Checkpoint
 from rehydrate.errors import MismatchError, SaveError
 from rehydrate.storage.atomic import Sink
 from rehydrate.storage.source import Where
-from rehydrate.text import counted, dimensions, shown
+from rehydrate.text import counted, shown
 from rehydrate.writing.save import Saved, save
 from rehydrate.zoo.mnist.augmenting import distorted
 from rehydrate.zoo.mnist.digits import read_digits
 from rehydrate.zoo.mnist.drawing import DIGITS, SIDE, drawn, printed, signs
-from rehydrate.zoo.mnist.networks import Net, build, load_network, name_of
+from rehydrate.zoo.mnist.networks import Net, build, checked_name, load_network, name_of, normalised, outputs_of
 from rehydrate.zoo.mnist.outliers import outliers
 from rehydrate.zoo.mnist.shapes import EPOCHS
 
-__all__ = ["Evaluation", "evaluate", "fit", "normalised", "train"]
+__all__ = ["Evaluation", "evaluate", "fit", "train"]
 
 SEED = 1998
 """The year of the digits; any other number is as good."""
-MEAN, DEVIATION = 0.1307, 0.3081
-"""Of the training digits' pixels, as everybody normalises them."""
 BATCH = 128
 """Pictures of one step."""
 PEAK = 3e-3
@@ -112,9 +110,7 @@ def evaluate(data: str | os.PathLike[str], model: Where | Checkpoint | nn.Module
     """
     pictures, labels = (torch.from_numpy(part) for part in read_digits(data, "test"))
     network = load_network(model)
-    parameter = next(network.parameters(), None)
-    device = torch.device("cpu") if parameter is None else parameter.device
-    read = torch.cat([_read(network, some.to(device)) for some in torch.split(pictures, 1000)]).cpu()
+    read = torch.cat([outputs_of(network, some).argmax(1).cpu() for some in torch.split(pictures, 1000)])
     is_right = read == labels
     return Evaluation(
         tuple(int((is_right & (labels == digit)).sum()) for digit in range(10)),
@@ -195,11 +191,6 @@ def _arrange(network: nn.Module, layout: torch.memory_format) -> None:
             parameter.data = parameter.detach().contiguous(memory_format=layout)
 
 
-def normalised(pictures: torch.Tensor) -> torch.Tensor:
-    """Pictures `[N, 28, 28]`, 0 to 1, as the networks take them: `[N, 1, 28, 28]`, ToTensor and Normalize."""
-    return ((pictures - MEAN) / DEVIATION).unsqueeze(1)
-
-
 def _pace(progress: float) -> float:
     """The learning rate as a share of its peak: up for a quarter of the way, then down on a cosine."""
     if progress < 0.25:
@@ -250,7 +241,7 @@ def _new(net: str, seed: int) -> nn.Module:
 def _begun(start: Where | Checkpoint, net: str | None) -> nn.Module:
     """The network that training begins with."""
     network = load_network(start)
-    if net is not None and name_of(network) != name_of(build(net)):
+    if net is not None and name_of(network) != checked_name(net):
         raise MismatchError(
             f"this is the {name_of(network)} network, and the {net} one is to be trained",
             where=shown(start) if isinstance(start, (str, os.PathLike)) else "",
@@ -271,15 +262,3 @@ def _rehearse(network: nn.Module, out: str) -> None:
     finally:
         with suppress(FileNotFoundError):
             os.unlink(place)
-
-
-@torch.inference_mode()
-def _read(network: nn.Module, pictures: torch.Tensor) -> torch.Tensor:
-    """The class with the highest output for each of the pictures, uint8 `[N, 28, 28]`."""
-    outputs = network(normalised(pictures.float() / 255))
-    shape = tuple(outputs.shape) if isinstance(outputs, torch.Tensor) else ()
-    if shape != (len(pictures), 10):
-        found = dimensions(shape) if isinstance(outputs, torch.Tensor) else type(outputs).__name__
-        raise MismatchError("the network does not give ten numbers a picture", found=found)
-    best: torch.Tensor = outputs.argmax(1)
-    return best
