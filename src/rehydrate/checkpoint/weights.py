@@ -63,13 +63,15 @@ class Weights(Mapping[str, TensorRef]):
     """A model's own tensors by the names that its `state_dict()` would have.
 
     `path` is where they lie in the file's tree; `removed` tells, in sentences, which container and which prefixes were
-    taken off; `versions` is torch's `_metadata`: module prefix → the version of that module's layout.
+    taken off, and `prefix` is what was taken off every name; `versions` is torch's `_metadata`: module prefix → the
+    version of that module's layout.
     """
 
     tensors: Mapping[str, TensorRef]
     path: Path = ()
     removed: tuple[str, ...] = ()
     versions: Mapping[str, object] = field(default_factory=dict)
+    prefix: str = ""
 
     def __getitem__(self, name: str) -> TensorRef:
         try:
@@ -315,10 +317,12 @@ def _unwrapped(path: Path, part: object, attributes: Mapping[int, object]) -> We
     removed = [f"taken from {shown(spelled(path))!r}"] if path else []
     if isinstance(part, Record):
         removed.append(f"names as state_dict() of the pickled {shown(part.path)} would give them")
+    taken_off = ""
     for prefix, wrapper in WRAPPERS.items():
         if tensors and all(name.startswith(prefix) for name in tensors):
             count = len(tensors)
             removed.append(f"prefix {prefix!r} ({wrapper}) taken off {count:,} of {counted(count, 'name')}")
+            taken_off += prefix
             tensors = {name.removeprefix(prefix): ref for name, ref in tensors.items()}
             stem = prefix.removesuffix(".")
             versions = {
@@ -327,7 +331,7 @@ def _unwrapped(path: Path, part: object, attributes: Mapping[int, object]) -> We
                 if name.startswith(prefix) or name == stem
             }
     named_refs = {name: ref.named(name) for name, ref in tensors.items()}
-    return Weights(named_refs, path, tuple(removed), versions)
+    return Weights(named_refs, path, tuple(removed), versions, taken_off)
 
 
 def _versions(part: object, attributes: Mapping[int, object]) -> dict[str, object]:

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from rehydrate.checkpoint.checkpoint import Checkpoint
 from rehydrate.checkpoint.tensor import TensorRef
 from rehydrate.checkpoint.tree import children, tensors_under
-from rehydrate.checkpoint.weights import WRAPPERS, Weights
+from rehydrate.checkpoint.weights import Weights
 from rehydrate.placing.values import is_composite
 
 __all__ = ["has_composites", "holds_tensors", "values_beside"]
@@ -24,9 +24,8 @@ def values_beside(checkpoint: Checkpoint, weights: Weights) -> dict[str, object]
         part = part[key] if isinstance(part, Mapping) else dict(children(part))[key]
     if not isinstance(part, dict):
         return {}
-    prefix = _removed_prefix(part, weights)
     return {
-        name.removeprefix(prefix): value
+        name.removeprefix(weights.prefix): value
         for name, value in part.items()
         if isinstance(name, str) and not isinstance(value, TensorRef)
     }
@@ -40,11 +39,3 @@ def has_composites(beside: Mapping[str, object]) -> bool:
 def holds_tensors(value: object) -> bool:
     """Whether there is a tensor somewhere inside a value."""
     return next(tensors_under(value), None) is not None
-
-
-def _removed_prefix(part: Mapping[str, object], weights: Weights) -> str:
-    """The wrapper's prefix that was taken off the names of the tensors."""
-    names = [name for name, value in part.items() if isinstance(value, TensorRef)]
-    if any(name in weights for name in names):
-        return ""
-    return next((prefix for prefix in WRAPPERS if any(name.removeprefix(prefix) in weights for name in names)), "")
