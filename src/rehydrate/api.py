@@ -77,7 +77,8 @@ def load_into(
 
     Containers (`{"state_dict": …}`), the `module.` of DataParallel and pickled whole models are seen through, and the
     match that comes back says so. Values are copied into the existing parameters, cast to their dtypes; `device=` moves
-    the model once that has succeeded. `which=` names the part of a file that holds several models.
+    the model once that has succeeded. `which=` names the part of a file that holds several models. A model with loading
+    code of its own (hooks, extra state, older layouts) gets what its `load_state_dict` makes of the file.
 
     Raises `MismatchError` with names and shapes when they do not fit, `AmbiguousError`, `DeviceError`, and what `open`
     raises.
