@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import click
 
-from rehydrate.cli.out import answer, complain, problem_of, progress, say
+from rehydrate.cli.out import LONGEST_PATH, answer, complain, problem_of, progress, say
 from rehydrate.errors import RehydrateError
 from rehydrate.text import shown
 
 __all__ = ["command"]
-
-_PATH = 4096
-"""Columns of a path; the system's longest."""
 
 
 @click.command("fetch")
@@ -40,5 +37,5 @@ def command(what: str, data: str, mirrors: tuple[str, ...], as_json: bool) -> in
         answer("fetch", [{"data_set": what, "folder": data, "ok": True, "files": [str(path) for path in paths]}])
     else:
         for path in paths:
-            say(shown(str(path), _PATH))
+            say(shown(str(path), LONGEST_PATH))
     return 0

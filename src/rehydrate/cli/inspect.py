@@ -22,8 +22,6 @@ from rehydrate.zoo.mnist.shapes import known_as
 __all__ = ["command"]
 
 _WORDS = {"torch-zip": "a torch zip file", "pickle": "a plain pickle"}
-_PATH = 4096
-"""Columns of a file's own name; the system's longest."""
 _IMPORTS = 6
 """Names that are listed of those that an unsafe load would have imported."""
 _NOTABLE = frozenset({"os", "posix", "nt", "sys", "subprocess", "builtins", "__builtin__", "shutil", "socket", "runpy"})

@@ -14,11 +14,16 @@ from typing import TextIO
 from rehydrate.errors import MismatchError, RehydrateError
 from rehydrate.text import columns
 
-__all__ = ["WIDTH", "answer", "complain", "failed", "first_columns", "note", "problem_of", "progress", "rows", "say"]
+__all__ = [
+    "LONGEST_PATH", "WIDTH", "answer", "complain", "failed", "first_columns", "note", "problem_of", "progress", "rows",
+    "say",
+]  # fmt: skip
 
 SCHEMA_VERSION = 1
 WIDTH = 79
 """Columns of a line; a terminal of 80 does not wrap it."""
+LONGEST_PATH = 4096
+"""Columns of a path that is given whole; systems allow no longer one."""
 _LABEL = 12
 """Columns that a labelled line begins with."""
 

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import click
 
-from rehydrate.cli.out import answer, complain, failed, problem_of, say
+from rehydrate.cli.out import LONGEST_PATH, answer, complain, failed, problem_of, say
 from rehydrate.errors import MismatchError, RehydrateError
 from rehydrate.text import shown
 
 __all__ = ["command"]
-
-_PATH = 4096
-"""Characters of a path that JSON gives; systems allow no more."""
 
 
 @click.command("predict")
@@ -27,7 +24,7 @@ def command(pictures: tuple[str, ...], model: str | None, as_json: bool) -> int:
     except RehydrateError as error:
         if not as_json:
             return failed(error, command="predict", as_json=False)
-        unread: list[dict[str, object]] = [{"path": shown(path, _PATH), "ok": False} for path in pictures]
+        unread: list[dict[str, object]] = [{"path": shown(path, LONGEST_PATH), "ok": False} for path in pictures]
         answer("predict", unread, [problem_of(error)], ok=False)
         return 1 if isinstance(error, MismatchError) else 2
     results: list[dict[str, object]] = []
@@ -37,11 +34,11 @@ def command(pictures: tuple[str, ...], model: str | None, as_json: bool) -> int:
             prediction = predict(path, network)
         except RehydrateError as error:
             problems.append(problem_of(error))
-            results.append({"path": shown(path, _PATH), "ok": False})
+            results.append({"path": shown(path, LONGEST_PATH), "ok": False})
             if not as_json:
                 complain(error)
             continue
-        results.append({"path": shown(path, _PATH), "ok": bool(prediction), **prediction.to_dict()})
+        results.append({"path": shown(path, LONGEST_PATH), "ok": bool(prediction), **prediction.to_dict()})
         if prediction.problem:
             problems.append(_said(path, prediction.problem, str(prediction)))
         if not as_json:

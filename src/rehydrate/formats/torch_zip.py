@@ -31,15 +31,13 @@ from rehydrate.formats.zip_writer import ZipWriter
 from rehydrate.limits import Limits
 from rehydrate.pickles.known import read_known_pickle
 from rehydrate.pickles.reading import Reading
-from rehydrate.pickles.torch_names import BY_DEVICE, nowhere, storage_dtype
+from rehydrate.pickles.torch_names import BY_DEVICE, NUMBERS_END, nowhere, storage_dtype
 from rehydrate.storage.atomic import Sink
 from rehydrate.storage.source import Source
 from rehydrate.text import counted, listed, shown
 
 __all__ = ["TORCH_ZIP", "write_torch_zip"]
 
-_NUMBERS_END = 1 << 63
-"""torch counts elements in 64 bits; a pickle's integers may have a million digits."""
 _SPECIAL = frozenset({"data.pkl", "byteorder", "version", ".data/version", "constants.pkl"})
 """Records that torch looks for."""
 _SMALL = 1 << 16
@@ -169,7 +167,7 @@ class _Storages:
         if type(token) is not tuple or len(token) != 5 or token[0] != "storage":
             raise CorruptError("unsupported persistent id: not a storage of torch's", found=brief(token))
         _, kind, key, location, numel = token
-        if type(key) is not str or type(location) is not str or type(numel) is not int or not 0 <= numel < _NUMBERS_END:
+        if type(key) is not str or type(location) is not str or type(numel) is not int or not 0 <= numel < NUMBERS_END:
             raise CorruptError("a storage's persistent id is broken", found=brief(token))
         known = self._kinds.get(id(kind)) or self._kind(kind)
         dtype, width = known[1], known[2]

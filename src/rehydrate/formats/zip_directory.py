@@ -232,11 +232,12 @@ class ZipDirectory:
             raise CorruptError("an entry reaches into the next", where=shown(member.name))
         if not after and says_sizes:
             return
-        descriptors = [  # with their signature only: without it, its bytes may as well be data
-            struct.pack(layout, b"PK\7\x08", member.crc, member.packed, member.size)
-            for layout in (_DESCRIPTOR.format, _DESCRIPTOR64.format)
-            if layout != _DESCRIPTOR.format or max(member.packed, member.size) <= 0xFFFFFFFF
-        ]
+        says = (b"PK\7\x08", member.crc, member.packed, member.size)
+        descriptors = [
+            _DESCRIPTOR64.pack(*says)
+        ]  # with their signature only: without it, its bytes may as well be data
+        if max(member.packed, member.size) <= 0xFFFFFFFF:
+            descriptors.append(_DESCRIPTOR.pack(*says))
         read = self.source.read
         if not flags & _STREAMED or after > _DESCRIPTOR64.size or read(member.limit - after, after) not in descriptors:
             raise AmbiguousError("there are bytes after an entry that belong to none", where=shown(member.name))

@@ -18,7 +18,7 @@ from rehydrate.checkpoint.tree import Path, spelled
 from rehydrate.errors import SaveError
 from rehydrate.text import shown
 
-__all__ = ["Call", "Global", "PersistentId", "emit_pickle"]
+__all__ = ["Call", "Global", "PersistentId", "emit_pickle", "place_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -318,7 +318,16 @@ def _path(trail: Trail) -> Path:
 
 
 def _place(trail: Trail) -> str:
-    return shown(spelled(_path(trail))) or "the object itself"
+    return place_of(_path(trail))
+
+
+def place_of(path: Path) -> str:
+    """A path as a message tells it.
+
+    >>> place_of(("model", "fc.weight")), place_of(())
+    ('model.fc.weight', 'the object itself')
+    """
+    return shown(spelled(path)) or "the object itself"
 
 
 _WRITERS: Mapping[type, Callable[[_Emitter, Any, Trail], Iterator[tuple[object, Trail]]]] = {

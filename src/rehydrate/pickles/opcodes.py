@@ -20,7 +20,7 @@ __all__ = ["HANDLERS"]
 _DECIMAL = re.compile(rb"-?(?:0|[1-9][0-9]*)")
 _FLOAT = re.compile(rb"[+-]?(?:[0-9]+\.?[0-9]*(?:[eE][+-]?[0-9]+)?|inf|nan)")
 _ESCAPED = re.compile(rb"(?:[^\\]++|\\(?:[\\'\"abfnrtv]|[0-3]?[0-7]{1,2}|x[0-9a-fA-F]{2}))*+", re.DOTALL)
-"""The escapes that Python has; about any other, readers only warn, for now."""
+"""The escapes that Python has; any other is a warning of its readers, and is to become an error."""
 _HIGHEST_PROTOCOL = 5
 
 

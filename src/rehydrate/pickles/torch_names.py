@@ -21,7 +21,7 @@ from rehydrate.pickles.machine import UNFIT, Constructor, Name, Stateful
 from rehydrate.text import dimensions, shown
 
 __all__ = [
-    "BY_DEVICE", "CONSTANTS", "CONSTRUCTORS", "REBUILD", "REQUIRES_GRAD",
+    "BY_DEVICE", "CONSTANTS", "CONSTRUCTORS", "NUMBERS_END", "REBUILD", "REQUIRES_GRAD",
     "is_countable", "nowhere", "storage_dtype", "tensor_on", "window_of",
 ]  # fmt: skip
 
@@ -34,8 +34,8 @@ BY_DEVICE: Name = ("torch._utils", "_rebuild_device_tensor_from_cpu_tensor")
 REQUIRES_GRAD = frozenset({"requires_grad"})
 PARAMETER = frozenset({"parameter"})
 
-_NUMBERS_END = 1 << 63
-"""torch's shapes, strides and offsets are 64-bit; Python's could have a million digits."""
+NUMBERS_END = 1 << 63
+"""torch's shapes, strides, offsets and counts are 64-bit; Python's integers could have a million digits."""
 
 CONSTANTS: Mapping[Name, object] = {("torch", name): dtype for name, dtype in BY_NAME.items()} | {
     ("torch", alias): BY_NAME[name]
@@ -78,14 +78,14 @@ def window_of(dtype: DType, size: object, stride: object, offset: object, traits
         raise CorruptError("a tensor's shape and strides are of different length", found=f"{shape}, {strides}")
     if not is_countable(shape):
         raise CorruptError("a tensor has more elements than torch can count", found=dimensions(shape))
-    if type(offset) is not int or not 0 <= offset < _NUMBERS_END:
+    if type(offset) is not int or not 0 <= offset < NUMBERS_END:
         raise CorruptError("a tensor's offset is not a whole number", found=brief(offset))
     return Window(dtype, shape, strides, offset, traits)
 
 
 def is_countable(shape: tuple[int, ...]) -> bool:
     """Whether torch could multiply the extents: it goes from left to right, and never beyond 64 bits."""
-    return all(product < _NUMBERS_END for product in accumulate(shape, mul))
+    return all(product < NUMBERS_END for product in accumulate(shape, mul))
 
 
 def _numbers(value: object, what: str) -> tuple[int, ...]:
@@ -93,7 +93,7 @@ def _numbers(value: object, what: str) -> tuple[int, ...]:
     if isinstance(value, Record) and value.path == "torch.Size" and value.args:
         value = value.args[0]
     if not isinstance(value, (tuple, list)) or not all(
-        type(number) is int and 0 <= number < _NUMBERS_END for number in value
+        type(number) is int and 0 <= number < NUMBERS_END for number in value
     ):
         raise CorruptError(f"a tensor's {what} is not made of whole numbers", found=brief(value))
     if len(value) > Limits().dimensions:

@@ -19,7 +19,7 @@ from rehydrate.placing.dtypes import torch_dtype
 from rehydrate.placing.memory import read_storages
 from rehydrate.text import shown
 
-__all__ = ["Remap", "Storages", "Where", "tensor_on"]
+__all__ = ["Remap", "Storages", "Where"]
 
 Where = Callable[[str], torch.device]
 """Saved location → the device a storage goes to."""
@@ -102,11 +102,6 @@ class Storages:
         if self._remap is not None:
             return _remapped(flat.untyped_storage(), storage.location, self._remap)
         return (flat if goal == CPU else flat.to(goal)).untyped_storage()
-
-
-def tensor_on(ref: TensorRef, device: torch.device = CPU) -> torch.Tensor:
-    """One tensor, alone."""
-    return Storages([ref.storage], lambda saved: device).tensor(ref)
 
 
 def _remapped(storage: torch.UntypedStorage, saved: str, remap: Remap) -> torch.UntypedStorage:

@@ -17,7 +17,7 @@ from torch import nn
 from rehydrate.checkpoint.tree import Path, children, spelled
 from rehydrate.dtypes import BY_NAME
 from rehydrate.errors import SaveError
-from rehydrate.pickles.emit import Call, Global, PersistentId, emit_pickle
+from rehydrate.pickles.emit import Call, Global, PersistentId, emit_pickle, place_of
 from rehydrate.text import shown
 from rehydrate.writing.strangers import refuse
 
@@ -204,13 +204,13 @@ class _Writer:
             raise SaveError(
                 f"torch cannot read a {_stem(tensor.dtype)} tensor back that requires grad"
                 + (", beside others that see its memory as another type" if len(has_types) > 1 else ""),
-                where=shown(spelled(path)) or "the object itself",
+                where=place_of(path),
                 hint="save tensor.detach(), or make it an nn.Parameter",
             )
         if tensor.is_quantized and len(has_types) > 1:
             raise SaveError(
                 "a quantised tensor beside others that see its memory as another type is not saved",
-                where=shown(spelled(path)) or "the object itself",
+                where=place_of(path),
                 hint="save tensor.clone()",
             )
         return self._dense(tensor)

@@ -6,8 +6,9 @@ import os
 from dataclasses import is_dataclass
 from enum import Enum
 
-from rehydrate.checkpoint.tree import Path, spelled
+from rehydrate.checkpoint.tree import Path
 from rehydrate.errors import SaveError
+from rehydrate.pickles.emit import place_of
 from rehydrate.text import shown
 
 __all__ = ["refuse"]
@@ -19,7 +20,7 @@ def refuse(value: object, path: Path) -> SaveError:
     name = f"{shown(kind.__module__)}.{shown(kind.__qualname__)}"
     return SaveError(
         f"a {name} is neither a tensor nor plain data; nothing was written",
-        where=shown(spelled(path)) or "the object itself",
+        where=place_of(path),
         hint=_instead(value),
     )
 
