@@ -10,7 +10,7 @@ sum. Nothing here checks that a program makes sense, and every length can be mad
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 # Protocol 0: arguments are lines of text.
@@ -249,6 +249,21 @@ def call(module: str, name: str, *args: bytes) -> bytes:
 def pickle_of(*program: bytes, version: int = 2) -> bytes:
     """A whole pickle: PROTO, the program, STOP."""
     return proto(version) + b"".join(program) + stop
+
+
+def plain(*program: bytes, version: int = 4) -> Callable[[], bytes]:
+    """What makes the pickle of a program when it is wanted: a table of cases holds no megabytes."""
+    return lambda: pickle_of(*program, version=version)
+
+
+def list_of(content: bytes) -> bytes:
+    """A list of what a stretch of program pushes."""
+    return empty_list + mark + content + appends
+
+
+def doubled(levels: int) -> bytes:
+    """2^levels values, if anybody walked them; two bytes a level."""
+    return none + (dup + tuple2) * levels
 
 
 # torch's storages and tensors.

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from .archives import torch_zip
 from .assembler import (
-    appends,
     binbytes,
     binbytes8,
     bytearray8,
@@ -21,6 +18,7 @@ from .assembler import (
     int_,
     integer,
     keep,
+    list_of,
     long,
     long1,
     long4,
@@ -29,6 +27,7 @@ from .assembler import (
     memoize,
     none,
     pickle_of,
+    plain,
     pop,
     pop_mark,
     put,
@@ -46,30 +45,21 @@ from .assembler import (
 )
 from .case import BOMB, REFUSED, Case, harmless, opens, refuses, tree_is
 
-
-def _plain(*program: bytes, version: int = 4) -> Callable[[], bytes]:
-    return lambda: pickle_of(*program, version=version)
-
-
-def _list_of(content: bytes) -> bytes:
-    return empty_list + mark + content + appends
-
-
 CLAIMS = (
     harmless(
         "P8 LONG_BINPUT far away (CVE-2018-20406, cpython#115952)",
-        _plain(none, long_binput(0x0FFFFFFF)),
+        plain(none, long_binput(0x0FFFFFFF)),
         tree_is(None),
     ),
-    harmless("P8 LONG_BINPUT at the end", _plain(none, long_binput(0xFFFFFFFF)), tree_is(None)),
-    harmless("P8 PUT beyond all memory", _plain(none, put("9" * 30)), tree_is(None)),
-    refuses("P8 BINUNICODE of 4 GB", _plain(unicode("", claim=0xFFFFFFFF))),
-    refuses("P8 BINUNICODE8 of 2^63 bytes", _plain(unicode8("", claim=1 << 63))),
-    refuses("P8 BINBYTES of 4 GB", _plain(binbytes(b"", claim=0xFFFFFFFF))),
-    refuses("P8 BINBYTES8 of 2^62 bytes (cpython#119204)", _plain(binbytes8(b"", claim=1 << 62))),
-    refuses("P8 BYTEARRAY8 of 2^62 bytes", _plain(bytearray8(b"", claim=1 << 62))),
-    refuses("P8 BYTEARRAY8 of 2^64-1 bytes", _plain(bytearray8(b"", claim=(1 << 64) - 1))),
-    refuses("P8 LONG4 of 2 GB", _plain(long4(b"", claim=0x7FFFFFFF))),
+    harmless("P8 LONG_BINPUT at the end", plain(none, long_binput(0xFFFFFFFF)), tree_is(None)),
+    harmless("P8 PUT beyond all memory", plain(none, put("9" * 30)), tree_is(None)),
+    refuses("P8 BINUNICODE of 4 GB", plain(unicode("", claim=0xFFFFFFFF))),
+    refuses("P8 BINUNICODE8 of 2^63 bytes", plain(unicode8("", claim=1 << 63))),
+    refuses("P8 BINBYTES of 4 GB", plain(binbytes(b"", claim=0xFFFFFFFF))),
+    refuses("P8 BINBYTES8 of 2^62 bytes (cpython#119204)", plain(binbytes8(b"", claim=1 << 62))),
+    refuses("P8 BYTEARRAY8 of 2^62 bytes", plain(bytearray8(b"", claim=1 << 62))),
+    refuses("P8 BYTEARRAY8 of 2^64-1 bytes", plain(bytearray8(b"", claim=(1 << 64) - 1))),
+    refuses("P8 LONG4 of 2 GB", plain(long4(b"", claim=0x7FFFFFFF))),
     refuses("P8 LONG1 longer than the file", lambda: b"\x80\x02" + long1(b"", claim=255) + stop),
     refuses("P8 LONG of a million digits", lambda: pickle_of(long("9" * 1_000_000)), *BOMB),
     refuses("P8 INT of a million digits", lambda: pickle_of(int_("9" * 1_000_000)), *REFUSED),
@@ -84,7 +74,7 @@ def _copies(name: str, first: bytes, function: tuple[str, str], args: bytes, tim
         f"P8 {name}",
         lambda: pickle_of(
             first + keep(0) + pop + global_(*function) + keep(1) + pop,
-            _list_of((recall(1) + args + reduce) * times),
+            list_of((recall(1) + args + reduce) * times),
         ),
     )
 
@@ -100,11 +90,11 @@ COPIES = (
     ),
     _copies(
         "a list becomes a set a thousand times",
-        _list_of(b"".join(integer(at) for at in range(30_000))), ("builtins", "set"),
+        list_of(b"".join(integer(at) for at in range(30_000))), ("builtins", "set"),
         recall(0) + tuple1, 1000,
     ),
     _copies(
-        "a list becomes a deque a thousand times", _list_of(none * 200_000),
+        "a list becomes a deque a thousand times", list_of(none * 200_000),
         ("collections", "deque"), recall(0) + tuple1, 1000,
     ),
     _copies(
@@ -114,7 +104,7 @@ COPIES = (
     ),
     _copies(
         "pairs become an OrderedDict a thousand times",
-        _list_of(b"".join(integer(at) + none + tuple2 for at in range(20_000))),
+        list_of(b"".join(integer(at) + none + tuple2 for at in range(20_000))),
         ("collections", "OrderedDict"), recall(0) + tuple1, 1000,
     ),
     harmless(
@@ -122,7 +112,7 @@ COPIES = (
         lambda: pickle_of(
             mark + none * 200_000 + tuple_ + keep(0) + pop,
             call("a", "b") + keep(1) + pop,
-            _list_of((recall(1) + recall(0) + reduce) * 1000),
+            list_of((recall(1) + recall(0) + reduce) * 1000),
         ),
     ),
 )  # fmt: skip
@@ -152,14 +142,14 @@ MANY = (
     harmless("P8 a million tiny operations", lambda: pickle_of((none + pop) * 500_000 + none)),
     harmless("P8 a hundred thousand marks", lambda: pickle_of(none + mark * 100_000 + pop_mark * 100_000)),
     harmless("P8 three hundred thousand memo slots", lambda: pickle_of(none + memoize * 300_000)),
-    harmless("P8 a hundred thousand lists", lambda: pickle_of(_list_of(empty_list * 100_000))),
-    harmless("P8 a hundred thousand sets", lambda: pickle_of(_list_of(empty_set * 100_000))),
-    harmless("P8 a hundred thousand extension codes", lambda: pickle_of(_list_of(ext1(7) * 100_000))),
+    harmless("P8 a hundred thousand lists", lambda: pickle_of(list_of(empty_list * 100_000))),
+    harmless("P8 a hundred thousand sets", lambda: pickle_of(list_of(empty_set * 100_000))),
+    harmless("P8 a hundred thousand extension codes", lambda: pickle_of(list_of(ext1(7) * 100_000))),
     harmless(
         "P8 a hundred thousand deques",
         lambda: pickle_of(
             global_("collections", "deque") + keep(0) + pop,
-            _list_of((recall(0) + empty_tuple + reduce) * 100_000),
+            list_of((recall(0) + empty_tuple + reduce) * 100_000),
         ),
     ),
     harmless(

@@ -38,6 +38,7 @@ from .assembler import (
     none,
     persid,
     pickle_of,
+    plain,
     pop,
     pop_mark,
     proto,
@@ -63,10 +64,6 @@ _ID = unicode("id")
 _SHELL = call("os", "system", _ID)
 
 
-def _plain(*program: bytes, version: int = 4) -> Callable[[], bytes]:
-    return lambda: pickle_of(*program, version=version)
-
-
 def _raw(*program: bytes) -> Callable[[], bytes]:
     return lambda: b"".join(program)
 
@@ -78,17 +75,17 @@ def _is_own_item(value: object) -> bool:
 P6 = (
     opens(
         "P6 a call whose result is thrown away (GHSA-mxhj-88fx-4pcv)",
-        _plain(_SHELL, pop, empty_dict),
+        plain(_SHELL, pop, empty_dict),
         both(reports_call("os.system"), gives({})),
     ),
     opens(
         "P6 a call in a frame of the stack that is thrown away",
-        _plain(mark, _SHELL, none, pop_mark, empty_dict),
+        plain(mark, _SHELL, none, pop_mark, empty_dict),
         both(reports_call("os.system"), gives({})),
     ),
     opens(
         "P6 a call whose result is overwritten in a dictionary",
-        _plain(empty_dict, none, _SHELL, setitem, none, none, setitem),
+        plain(empty_dict, none, _SHELL, setitem, none, none, setitem),
         both(reports_call("os.system"), gives({None: None})),
     ),
     refuses("P6 a payload, then garbage (nullifAI)", _raw(proto(2), _SHELL, b"\xff\xff."), *REFUSED),
@@ -106,73 +103,73 @@ P6 = (
     refuses("P6 PROTO without a version", _raw(b"\x80"), *REFUSED),
     opens(
         "P6 a memo slot that is overwritten",
-        _plain(_ID, binput(0), pop, none, binput(0), pop, binget(0)),
+        plain(_ID, binput(0), pop, none, binput(0), pop, binget(0)),
         gives(None),
     ),
     opens(
         "P6 MEMOIZE after slots were skipped",
-        _plain(none, binput(5), pop, _ID, memoize, pop, binget(1)),
+        plain(none, binput(5), pop, _ID, memoize, pop, binget(1)),
         gives("id"),
     ),
-    refuses("P6 a memo slot that was never filled (picklescan KeyError)", _plain(binget(7))),
-    refuses("P6 a memo slot far away", _plain(long_binget(0xFFFFFFFF))),
-    refuses("P6 a memo slot of a negative number", _plain(get("-1")), *DISPUTED),
-    refuses("P6 a memo slot that is filled at a negative number", _plain(none, put("-1"))),
-    refuses("P6 a memo slot that is no number (type confusion)", _plain(get("abc")), *DISPUTED),
-    refuses("P6 values left on the stack", _plain(none, none), *DISPUTED),
-    refuses("P6 a mark left on the stack", _plain(mark, none), *DISPUTED),
-    refuses("P6 nothing on the stack", _plain(), *BROKEN),
-    refuses("P6 nothing on the stack above a mark", _plain(none, mark), *BROKEN),
+    refuses("P6 a memo slot that was never filled (picklescan KeyError)", plain(binget(7))),
+    refuses("P6 a memo slot far away", plain(long_binget(0xFFFFFFFF))),
+    refuses("P6 a memo slot of a negative number", plain(get("-1")), *DISPUTED),
+    refuses("P6 a memo slot that is filled at a negative number", plain(none, put("-1"))),
+    refuses("P6 a memo slot that is no number (type confusion)", plain(get("abc")), *DISPUTED),
+    refuses("P6 values left on the stack", plain(none, none), *DISPUTED),
+    refuses("P6 a mark left on the stack", plain(mark, none), *DISPUTED),
+    refuses("P6 nothing on the stack", plain(), *BROKEN),
+    refuses("P6 nothing on the stack above a mark", plain(none, mark), *BROKEN),
     refuses("P6 STOP alone", _raw(stop), *REFUSED),
-    refuses("P6 a key without a value", _plain(empty_dict, mark, none, setitems), *BROKEN),
-    refuses("P6 DICT with a key without a value", _plain(mark, none, dict_), *BROKEN),
-    refuses("P6 APPENDS to a dictionary", _plain(empty_dict, mark, none, appends), *BROKEN),
-    refuses("P6 APPEND to a tuple", _plain(empty_tuple, none, append), *BROKEN),
-    refuses("P6 APPEND to a string", _plain(_ID, none, append), *BROKEN),
-    refuses("P6 SETITEM on a list", _plain(empty_list, binint1(0), none, setitem), *BROKEN),
-    refuses("P6 SETITEM on a number", _plain(none, none, none, setitem), *BROKEN),
-    refuses("P6 ADDITEMS to a list", _plain(empty_list, mark, none, additems), *BROKEN),
-    refuses("P6 APPEND with nothing to append to", _plain(none, append), *BROKEN),
-    refuses("P6 APPENDS across a mark", _plain(empty_list, mark, mark, none, appends), *BROKEN),
-    refuses("P6 a tuple that takes from below a mark", _plain(none, mark, none, tuple2), *BROKEN),
-    refuses("P6 a list as a key", _plain(empty_dict, empty_list, none, setitem), *BROKEN),
-    refuses("P6 a dictionary as a key", _plain(empty_dict, empty_dict, none, setitem), *BROKEN),
-    refuses("P6 a list in a tuple as a key", _plain(empty_dict, empty_list, tuple1, none, setitem), *BROKEN),
-    refuses("P6 a set in a set", _plain(empty_set, mark, empty_set, additems), *BROKEN),
-    refuses("P6 a list in a frozenset", _plain(mark, empty_list, frozenset_), *BROKEN),
+    refuses("P6 a key without a value", plain(empty_dict, mark, none, setitems), *BROKEN),
+    refuses("P6 DICT with a key without a value", plain(mark, none, dict_), *BROKEN),
+    refuses("P6 APPENDS to a dictionary", plain(empty_dict, mark, none, appends), *BROKEN),
+    refuses("P6 APPEND to a tuple", plain(empty_tuple, none, append), *BROKEN),
+    refuses("P6 APPEND to a string", plain(_ID, none, append), *BROKEN),
+    refuses("P6 SETITEM on a list", plain(empty_list, binint1(0), none, setitem), *BROKEN),
+    refuses("P6 SETITEM on a number", plain(none, none, none, setitem), *BROKEN),
+    refuses("P6 ADDITEMS to a list", plain(empty_list, mark, none, additems), *BROKEN),
+    refuses("P6 APPEND with nothing to append to", plain(none, append), *BROKEN),
+    refuses("P6 APPENDS across a mark", plain(empty_list, mark, mark, none, appends), *BROKEN),
+    refuses("P6 a tuple that takes from below a mark", plain(none, mark, none, tuple2), *BROKEN),
+    refuses("P6 a list as a key", plain(empty_dict, empty_list, none, setitem), *BROKEN),
+    refuses("P6 a dictionary as a key", plain(empty_dict, empty_dict, none, setitem), *BROKEN),
+    refuses("P6 a list in a tuple as a key", plain(empty_dict, empty_list, tuple1, none, setitem), *BROKEN),
+    refuses("P6 a set in a set", plain(empty_set, mark, empty_set, additems), *BROKEN),
+    refuses("P6 a list in a frozenset", plain(mark, empty_list, frozenset_), *BROKEN),
     opens(
         "P6 a list that contains itself (fickling#196)",
-        _plain(empty_list, binput(0), binget(0), append),
+        plain(empty_list, binput(0), binget(0), append),
         lambda ckpt: _is_own_item(ckpt.tree),
     ),
     opens(
         "P6 a dictionary that contains itself",
-        _plain(empty_dict, binput(0), binint1(0), binget(0), setitem),
+        plain(empty_dict, binput(0), binint1(0), binget(0), setitem),
         lambda ckpt: _is_own_item(ckpt.tree),
     ),
     opens(
         "P6 a tuple that contains itself through a list",
-        _plain(empty_list, binput(0), binget(0), tuple1, binput(1), append, pop, binget(1)),
+        plain(empty_list, binput(0), binget(0), tuple1, binput(1), append, pop, binget(1)),
         lambda ckpt: ckpt.tree[0][0] is ckpt.tree,
     ),
     opens(
         "P6 a call that contains itself in its state",
-        _plain(call("net", "Net"), binput(0), binget(0), b"b"),
+        plain(call("net", "Net"), binput(0), binget(0), b"b"),
         lambda ckpt: ckpt.tree.state is ckpt.tree,
     ),
-    refuses("P6 POP with nothing to take", _plain(pop), *BROKEN),
-    refuses("P6 POP_MARK without a mark (fickling#188)", _plain(none, pop_mark), *BROKEN),
-    refuses("P6 TUPLE without a mark", _plain(none, tuple_), *BROKEN),
-    refuses("P6 LIST without a mark", _plain(none, list_), *BROKEN),
-    refuses("P6 DUP with nothing to double", _plain(dup), *BROKEN),
-    refuses("P6 MEMOIZE with nothing to remember", _plain(memoize), *BROKEN),
-    refuses("P6 REDUCE with one value", _plain(empty_tuple, reduce), *BROKEN),
-    refuses("P6 OBJ without a class", _plain(mark, b"o"), *BROKEN),
-    refuses("P6 NEWOBJ on a number", _plain(binint1(1), empty_tuple, newobj), *BROKEN),
-    refuses("P6 NEXT_BUFFER", _plain(next_buffer, version=5), *BROKEN),
-    refuses("P6 READONLY_BUFFER", _plain(none, readonly_buffer, version=5), *BROKEN),
-    refuses("P6 an opcode that does not exist", _plain(b"\xfe"), *BROKEN),
-    refuses("P6 an opcode that is a letter", _plain(b"Z"), *BROKEN),
+    refuses("P6 POP with nothing to take", plain(pop), *BROKEN),
+    refuses("P6 POP_MARK without a mark (fickling#188)", plain(none, pop_mark), *BROKEN),
+    refuses("P6 TUPLE without a mark", plain(none, tuple_), *BROKEN),
+    refuses("P6 LIST without a mark", plain(none, list_), *BROKEN),
+    refuses("P6 DUP with nothing to double", plain(dup), *BROKEN),
+    refuses("P6 MEMOIZE with nothing to remember", plain(memoize), *BROKEN),
+    refuses("P6 REDUCE with one value", plain(empty_tuple, reduce), *BROKEN),
+    refuses("P6 OBJ without a class", plain(mark, b"o"), *BROKEN),
+    refuses("P6 NEWOBJ on a number", plain(binint1(1), empty_tuple, newobj), *BROKEN),
+    refuses("P6 NEXT_BUFFER", plain(next_buffer, version=5), *BROKEN),
+    refuses("P6 READONLY_BUFFER", plain(none, readonly_buffer, version=5), *BROKEN),
+    refuses("P6 an opcode that does not exist", plain(b"\xfe"), *BROKEN),
+    refuses("P6 an opcode that is a letter", plain(b"Z"), *BROKEN),
 )
 
 _INNER = pop + none + call("os", "system", _ID) + pop
@@ -184,11 +181,11 @@ _STRADDLE = (
 
 def _same(name: str, program: bytes, value: object) -> Case:
     """Every reader agrees; so must we, or we refuse."""
-    return harmless(f"P7 {name}", _plain(program, version=2), gives(value))
+    return harmless(f"P7 {name}", plain(program, version=2), gives(value))
 
 
 def _disputed(name: str, program: bytes) -> Case:
-    return refuses(f"P7 {name}", _plain(program, version=2), *DISPUTED)
+    return refuses(f"P7 {name}", plain(program, version=2), *DISPUTED)
 
 
 P7 = (
@@ -235,30 +232,30 @@ P7 = (
     _same("FLOAT beyond all floats", float_("1e999"), float("inf")),
     _disputed("GET with a space", none + put("0") + pop + get(" 0")),
     _disputed("PUT with a plus", none + put("+1")),
-    refuses("P7 LONG4 of a negative length", _plain(long4(b"", claim=0xFFFFFFFF)), *REFUSED),
+    refuses("P7 LONG4 of a negative length", plain(long4(b"", claim=0xFFFFFFFF)), *REFUSED),
     refuses(
         "P7 BINSTRING of a negative length (cpython#135321)",
-        _plain(binstring(b"", claim=0xFFFFFFFF), version=2),
+        plain(binstring(b"", claim=0xFFFFFFFF), version=2),
         *REFUSED,
     ),
-    refuses("P7 STRING without quotes", _plain(string("id"), version=2), *DISPUTED),
-    refuses("P7 STRING with one quote", _plain(string("'"), version=2), *DISPUTED),
-    refuses("P7 STRING with two kinds of quotes", _plain(string("'id\""), version=2), *DISPUTED),
-    refuses("P7 STRING with spaces around it", _plain(string(" 'id' "), version=2), *DISPUTED),
-    refuses("P7 STRING with a broken escape", _plain(string("'\\x4'"), version=2), *DISPUTED),
+    refuses("P7 STRING without quotes", plain(string("id"), version=2), *DISPUTED),
+    refuses("P7 STRING with one quote", plain(string("'"), version=2), *DISPUTED),
+    refuses("P7 STRING with two kinds of quotes", plain(string("'id\""), version=2), *DISPUTED),
+    refuses("P7 STRING with spaces around it", plain(string(" 'id' "), version=2), *DISPUTED),
+    refuses("P7 STRING with a broken escape", plain(string("'\\x4'"), version=2), *DISPUTED),
     harmless(
         "P7 STRING with an escape that does not exist",
-        _plain(string("'\\d'"), version=2),
+        plain(string("'\\d'"), version=2),
         gives("\\d"),
     ),
-    refuses("P7 UNICODE beyond all characters", _plain(unicode_line(b"\\U00110000")), *BROKEN),
-    refuses("P7 UNICODE with a broken escape", _plain(unicode_line(b"\\u12")), *BROKEN),
-    harmless("P7 UNICODE with a lone surrogate", _plain(unicode_line(b"\\ud800")), gives("\ud800")),
-    refuses("P7 a string that is not UTF-8", _plain(unicode(b"\xff")), *BROKEN),
-    refuses("P7 a string that is UTF-8 too long", _plain(unicode(b"\xc0\x80")), *BROKEN),
-    harmless("P7 a string with a lone surrogate", _plain(unicode("\udfff")), gives("\udfff")),
-    refuses("P7 a persistent id that is not text", _plain(persid(b"\xff")), *DISPUTED),
-    harmless("P7 a persistent id beyond ASCII", _plain(persid("\u20ac"))),
+    refuses("P7 UNICODE beyond all characters", plain(unicode_line(b"\\U00110000")), *BROKEN),
+    refuses("P7 UNICODE with a broken escape", plain(unicode_line(b"\\u12")), *BROKEN),
+    harmless("P7 UNICODE with a lone surrogate", plain(unicode_line(b"\\ud800")), gives("\ud800")),
+    refuses("P7 a string that is not UTF-8", plain(unicode(b"\xff")), *BROKEN),
+    refuses("P7 a string that is UTF-8 too long", plain(unicode(b"\xc0\x80")), *BROKEN),
+    harmless("P7 a string with a lone surrogate", plain(unicode("\udfff")), gives("\udfff")),
+    refuses("P7 a persistent id that is not text", plain(persid(b"\xff")), *DISPUTED),
+    harmless("P7 a persistent id beyond ASCII", plain(persid("\u20ac"))),
     refuses("P7 GLOBAL without its second line", _raw(proto(2), b"cos\n."), *REFUSED),
     refuses("P7 GLOBAL without a line", _raw(proto(2), b"cos."), *REFUSED),
     harmless(

@@ -9,25 +9,26 @@ import numpy
 
 from .assembler import (
     additems,
-    appends,
     binint,
     binint1,
     call,
+    doubled,
     dup,
     empty_dict,
-    empty_list,
     empty_set,
     empty_tuple,
     frozenset_,
     global_,
     integer,
     keep,
+    list_of,
     long1,
     long4,
     mark,
     newobj_ex,
     none,
     pickle_of,
+    plain,
     pop,
     recall,
     setitem,
@@ -43,38 +44,25 @@ _MERSENNE = (1 << 61) - 1
 """CPython's modulus for the hash of a number: all its multiples hash to 0."""
 
 
-def _plain(*program: bytes, version: int = 4) -> Callable[[], bytes]:
-    return lambda: pickle_of(*program, version=version)
-
-
-def _list_of(content: bytes) -> bytes:
-    return empty_list + mark + content + appends
-
-
-def _doubled(levels: int) -> bytes:
-    """2^levels values, if anybody walked them; two bytes a level."""
-    return none + (dup + tuple2) * levels
-
-
 def _key(name: str, key: Callable[[], bytes]) -> Iterator[Case]:
     """The same key in everything that hashes."""
     uses: dict[str, Callable[[bytes], bytes]] = {
         "SETITEM": lambda made: empty_dict + made + none + setitem,
         "ADDITEMS": lambda made: empty_set + mark + made + additems,
         "FROZENSET": lambda made: mark + made + frozenset_,
-        "set(…)": lambda made: call("builtins", "set", _list_of(made)),
-        "OrderedDict(…)": lambda made: call("collections", "OrderedDict", _list_of(_list_of(made + none))),
+        "set(…)": lambda made: call("builtins", "set", list_of(made)),
+        "OrderedDict(…)": lambda made: call("collections", "OrderedDict", list_of(list_of(made + none))),
     }
     for use, around in uses.items():
         yield harmless(f"P8 {name} in {use}", lambda around=around: pickle_of(around(key())))
 
 
 KEYS = (
-    *_key("a key that hashes 2^40 values", lambda: _doubled(40)),
+    *_key("a key that hashes 2^40 values", lambda: doubled(40)),
     *_key("a key of a million levels", lambda: none + tuple1 * 1_000_000),
     harmless(
         "P8 a frozenset of frozensets of frozensets",
-        _plain(none, b"".join(keep(0) + pop + mark + recall(0) + recall(0) + tuple1 + frozenset_
+        plain(none, b"".join(keep(0) + pop + mark + recall(0) + recall(0) + tuple1 + frozenset_
                               for _ in range(60))),
     ),
     refuses(
@@ -174,14 +162,14 @@ COLLISIONS = (
             "OrderedDict(…)": lambda: pickle_of(
                 call(
                     "collections", "OrderedDict",
-                    _list_of(b"".join(key + none + tuple2 for key in _multiples(30_000))),
+                    list_of(b"".join(key + none + tuple2 for key in _multiples(30_000))),
                 )
             ),
             "set(…)": lambda: pickle_of(
-                call("builtins", "set", _list_of(b"".join(_multiples(30_000))))
+                call("builtins", "set", list_of(b"".join(_multiples(30_000))))
             ),
             "frozenset(…)": lambda: pickle_of(
-                call("builtins", "frozenset", _list_of(b"".join(_multiples(30_000))))
+                call("builtins", "frozenset", list_of(b"".join(_multiples(30_000))))
             ),
         }.items()
     ),
@@ -198,12 +186,12 @@ COLLISIONS = (
     harmless(
         "P8 the same row, through OrderedDict(…)",
         lambda: pickle_of(
-            call("collections", "OrderedDict", _list_of(_orbit_items(none + tuple2, 14)))
+            call("collections", "OrderedDict", list_of(_orbit_items(none + tuple2, 14)))
         ),
     ),
     opens(
         "P8 a hundred frozensets of the same small number are no bomb",
-        lambda: pickle_of(_list_of((mark + binint1(1) + frozenset_) * 100)),
+        lambda: pickle_of(list_of((mark + binint1(1) + frozenset_) * 100)),
         lambda ckpt: ckpt.tree == [frozenset({1})] * 100,
     ),
     opens(

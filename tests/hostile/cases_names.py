@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from .assembler import (
     additems,
     binbytes,
@@ -32,6 +30,7 @@ from .assembler import (
     none,
     obj,
     pickle_of,
+    plain,
     pop,
     reduce,
     setitem,
@@ -61,10 +60,6 @@ from .case import (
 _ID = unicode("id")
 
 
-def _plain(*program: bytes, version: int = 4) -> Callable[[], bytes]:
-    return lambda: pickle_of(*program, version=version)
-
-
 def _extension(checkpoint: object) -> bool:
     return is_record(checkpoint) and checkpoint.tree.module.startswith("copyreg")
 
@@ -77,12 +72,12 @@ P1 = (
     ),
     opens(
         "P1 GLOBAL and REDUCE, protocol 2",
-        _plain(call("posix", "system", _ID), version=2),
+        plain(call("posix", "system", _ID), version=2),
         calls("posix", "system", "id"),
     ),
     opens(
         "P1 the name that Windows has for it",
-        _plain(call("nt", "system", _ID), version=2),
+        plain(call("nt", "system", _ID), version=2),
         calls("nt", "system", "id"),
     ),
     opens(
@@ -92,17 +87,17 @@ P1 = (
     ),
     opens(
         "P1 OBJ (GHSA-mxhj-88fx-4pcv)",
-        _plain(mark, global_("os", "system"), _ID, obj, version=1),
+        plain(mark, global_("os", "system"), _ID, obj, version=1),
         calls("os", "system", "id"),
     ),
     opens(
         "P1 NEWOBJ",
-        _plain(global_("subprocess", "Popen"), _ID, tuple1, newobj),
+        plain(global_("subprocess", "Popen"), _ID, tuple1, newobj),
         calls("subprocess", "Popen", "id"),
     ),
     opens(
         "P1 NEWOBJ_EX with keywords",
-        _plain(
+        plain(
             global_("subprocess", "Popen"),
             _ID,
             tuple1,
@@ -113,7 +108,7 @@ P1 = (
     ),
     refuses(
         "P1 NEWOBJ_EX with keywords that are no strings",
-        _plain(
+        plain(
             global_("subprocess", "Popen"),
             empty_tuple,
             empty_dict + binint1(1) + none + setitem,
@@ -123,12 +118,12 @@ P1 = (
     ),
     opens(
         "P1 STACK_GLOBAL",
-        _plain(short_unicode("os"), short_unicode("system"), stack_global, _ID, tuple1, reduce),
+        plain(short_unicode("os"), short_unicode("system"), stack_global, _ID, tuple1, reduce),
         calls("os", "system", "id"),
     ),
     opens(
         "P1 STACK_GLOBAL through the memo",
-        _plain(
+        plain(
             short_unicode("system") + memoize + pop,
             short_unicode("os") + memoize + pop,
             binget(1) + binget(0) + stack_global,
@@ -138,12 +133,12 @@ P1 = (
     ),
     opens(
         "P1 STACK_GLOBAL through DUP",
-        _plain(short_unicode("pdb") + dup + stack_global + _ID + tuple1 + reduce),
+        plain(short_unicode("pdb") + dup + stack_global + _ID + tuple1 + reduce),
         calls("pdb", "pdb", "id"),
     ),
     opens(
         "P1 STACK_GLOBAL after POP juggling",
-        _plain(
+        plain(
             short_unicode("os") + short_unicode("path") + pop + short_unicode("system"),
             stack_global + _ID + tuple1 + reduce,
         ),
@@ -151,12 +146,12 @@ P1 = (
     ),
     opens(
         "P1 STACK_GLOBAL of STRING and BINSTRING (GHSA-9gvj)",
-        _plain(string("'os'") + binstring(b"system") + stack_global + _ID + tuple1 + reduce),
+        plain(string("'os'") + binstring(b"system") + stack_global + _ID + tuple1 + reduce),
         calls("os", "system", "id"),
     ),
     opens(
         "P1 STACK_GLOBAL whose memo slot was overwritten (fickling#125)",
-        _plain(
+        plain(
             short_unicode("os") + binput(0) + pop + short_unicode("system") + binput(1) + pop,
             short_unicode("math") + binput(0) + pop + short_unicode("os") + binput(0) + pop,
             binget(0) + binget(1) + stack_global + _ID + tuple1 + reduce,
@@ -165,73 +160,73 @@ P1 = (
     ),
     refuses(
         "P1 STACK_GLOBAL of bytes",
-        _plain(short_binbytes(b"os") + short_binbytes(b"system") + stack_global),
+        plain(short_binbytes(b"os") + short_binbytes(b"system") + stack_global),
         *BROKEN,
     ),
     refuses(
         "P1 STACK_GLOBAL of a number (type confusion)",
-        _plain(short_unicode("os") + binint1(3) + stack_global),
+        plain(short_unicode("os") + binint1(3) + stack_global),
         *BROKEN,
     ),
     refuses(
         "P1 STACK_GLOBAL of a call's result",
-        _plain(call("builtins", "str", _ID) + short_unicode("system") + stack_global),
+        plain(call("builtins", "str", _ID) + short_unicode("system") + stack_global),
         *BROKEN,
     ),
-    refuses("P1 STACK_GLOBAL of nothing", _plain(stack_global), *BROKEN),
-    harmless("P1 EXT1", _plain(ext1(7)), _extension),
-    harmless("P1 EXT2, called", _plain(ext2(700), _ID, tuple1, reduce), is_record),
-    harmless("P1 EXT4", _plain(ext4(70_000)), _extension),
-    harmless("P1 EXT4 of a negative code", _plain(ext4(0xFFFFFFFF)), _extension),
+    refuses("P1 STACK_GLOBAL of nothing", plain(stack_global), *BROKEN),
+    harmless("P1 EXT1", plain(ext1(7)), _extension),
+    harmless("P1 EXT2, called", plain(ext2(700), _ID, tuple1, reduce), is_record),
+    harmless("P1 EXT4", plain(ext4(70_000)), _extension),
+    harmless("P1 EXT4 of a negative code", plain(ext4(0xFFFFFFFF)), _extension),
     opens(
         "P1 a dotted name through an innocent module (GHSA-5j3x-jp52-966f)",
-        _plain(short_unicode("pathlib") + short_unicode("os.system") + stack_global),
+        plain(short_unicode("pathlib") + short_unicode("os.system") + stack_global),
         names("pathlib", "os.system"),
     ),
     opens(
         "P1 torch's function under another spelling is not torch's function",
-        _plain(call("torch", "_utils._rebuild_tensor_v2", none, none, none, none)),
+        plain(call("torch", "_utils._rebuild_tensor_v2", none, none, none, none)),
         calls("torch", "_utils._rebuild_tensor_v2"),
     ),
     opens(
         "P1 a submodule of a blocked module (CVE-2025-10157)",
-        _plain(call("asyncio.unix_events", "_UnixSubprocessTransport._start", _ID)),
+        plain(call("asyncio.unix_events", "_UnixSubprocessTransport._start", _ID)),
         calls("asyncio.unix_events", "_UnixSubprocessTransport._start", "id"),
     ),
     opens(
         "P1 `builtins` that shadows something (GHSA-h4rm-mm56-xf63)",
-        _plain(call("builtins", "eval", _ID)),
+        plain(call("builtins", "eval", _ID)),
         calls("builtins", "eval", "id"),
     ),
     opens(
         "P1 Python 2's names",
-        _plain(call("__builtin__", "execfile", _ID), version=2),
+        plain(call("__builtin__", "execfile", _ID), version=2),
         calls("__builtin__", "execfile", "id"),
     ),
     opens(
         "P1 Python 2's copy_reg",
-        _plain(call("copy_reg", "_reconstructor", global_("os", "system"), none, none), version=2),
+        plain(call("copy_reg", "_reconstructor", global_("os", "system"), none, none), version=2),
         calls("copy_reg", "_reconstructor"),
     ),
     opens(
         "P1 a name with a carriage return and a space",
-        _plain(global_("os\r", " system")),
+        plain(global_("os\r", " system")),
         names("os\r", " system"),
     ),
     opens(
         "P1 a name that only looks like os",
-        _plain(global_("ｏｓ", "system")),
+        plain(global_("ｏｓ", "system")),
         names("ｏｓ", "system"),
     ),
-    opens("P1 an empty name", _plain(global_("", "")), names("", "")),
-    opens("P1 a NUL in a name", _plain(global_("os\0", "system")), names("os\0", "system")),
+    opens("P1 an empty name", plain(global_("", "")), names("", "")),
+    opens("P1 a NUL in a name", plain(global_("os\0", "system")), names("os\0", "system")),
     opens(
         "P1 a lone surrogate in a name",
-        _plain(short_unicode("os\ud800") + short_unicode("system") + stack_global),
+        plain(short_unicode("os\ud800") + short_unicode("system") + stack_global),
         names("os\ud800", "system"),
     ),
     refuses("P1 a name of a megabyte", lambda: pickle_of(global_("o" * (1 << 20), "system")), *BOMB),
-    refuses("P1 a name that is not UTF-8", _plain(global_(b"\xff\xfe", "x")), *BROKEN),
+    refuses("P1 a name that is not UTF-8", plain(global_(b"\xff\xfe", "x")), *BROKEN),
     opens(
         "P1 twenty thousand names",
         lambda: pickle_of(empty_list, mark, b"".join(global_("m", f"n{at}") for at in range(20_000)), b"e"),
@@ -267,7 +262,7 @@ def _indirection(module: str, name: str) -> Case:
     note = {"pkgutil": " (universal bypass)", "numpy.testing._private.utils": " (tinygrad)"}
     return opens(
         f"P2 {module}.{name}{note.get(module, '')}",
-        _plain(call(module, name, global_("os", "system"), _ID)),
+        plain(call(module, name, global_("os", "system"), _ID)),
         lambda ckpt: (
             is_call_of(ckpt.tree, module, name) and ckpt.tree.args[0].path == "os.system" and ckpt.tree.args[1] == "id"
         ),
@@ -278,12 +273,12 @@ P2 = (
     *(_indirection(module, name) for module, name in _INDIRECTIONS),
     opens(
         "P2 pip (CVE-2025-1716)",
-        _plain(call("pip", "main", empty_list + _ID + b"a")),
+        plain(call("pip", "main", empty_list + _ID + b"a")),
         calls("pip", "main", ["id"]),
     ),
     opens(
         "P2 uuid and imaplib (CVE-2026-56315)",
-        _plain(call("uuid", "_get_command_stdout", _ID) + call("imaplib", "IMAP4_stream", _ID) + tuple2),
+        plain(call("uuid", "_get_command_stdout", _ID) + call("imaplib", "IMAP4_stream", _ID) + tuple2),
         lambda ckpt: (
             is_call_of(ckpt.tree[0], "uuid", "_get_command_stdout")
             and is_call_of(ckpt.tree[1], "imaplib", "IMAP4_stream")
@@ -291,7 +286,7 @@ P2 = (
     ),
     opens(
         "P2 the result of getattr is called",
-        _plain(
+        plain(
             call("builtins", "getattr", global_("os", "path"), unicode("system")),
             _ID + tuple1 + reduce,
         ),
@@ -299,7 +294,7 @@ P2 = (
     ),
     opens(
         "P2 dunders all the way up",
-        _plain(
+        plain(
             call(
                 "builtins",
                 "getattr",
@@ -323,7 +318,7 @@ _LOADERS = (
 def _nested(module: str, name: str) -> Case:
     return opens(
         f"P3 {module}.{name} of a pickle",
-        _plain(call(module, name, binbytes(_BOMB))),
+        plain(call(module, name, binbytes(_BOMB))),
         calls(module, name, _BOMB),
     )
 
@@ -332,7 +327,7 @@ P3 = (
     *(_nested(module, name) for module, name in _LOADERS),
     opens(
         "P3 bytes inside an array of objects",
-        _plain(
+        plain(
             call(
                 "numpy.core.multiarray",
                 "_reconstruct",
@@ -348,7 +343,7 @@ P3 = (
     ),
     opens(
         "P3 a pickle in a set in a dictionary's key",
-        _plain(
+        plain(
             mark + empty_set + mark + binbytes(_BOMB) + additems + integer(1) + tuple_ + pop,
             mark + binbytes(_BOMB) + none + dict_,
         ),

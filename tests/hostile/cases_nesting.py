@@ -12,13 +12,14 @@ from .assembler import (
     build,
     call,
     dict_,
-    dup,
+    doubled,
     empty_dict,
     empty_list,
     empty_tuple,
     frozenset_,
     global_,
     keep,
+    list_of,
     long4,
     mark,
     newfalse,
@@ -27,6 +28,7 @@ from .assembler import (
     numbers,
     persid_binary,
     pickle_of,
+    plain,
     pop,
     recall,
     reduce,
@@ -43,19 +45,6 @@ from .case import REFUSED, Case, anything, harmless, opens, refuses
 
 _WIDE = long4(1 << 160_000)
 """An integer of 20 kB: too long for Python to print."""
-
-
-def _plain(*program: bytes, version: int = 4) -> Callable[[], bytes]:
-    return lambda: pickle_of(*program, version=version)
-
-
-def _list_of(content: bytes) -> bytes:
-    return empty_list + mark + content + appends
-
-
-def _doubled(levels: int) -> bytes:
-    """2^levels values, if anybody walked them; two bytes a level."""
-    return none + (dup + tuple2) * levels
 
 
 DEEP = 50_000
@@ -83,23 +72,23 @@ def _laughs(level: Callable[[bytes], bytes], levels: int = 60) -> bytes:
 _LISTS = _laughs(lambda inner: empty_list + mark + inner * 2 + appends)
 
 NESTED = (
-    harmless("P8 billion laughs of tuples", _plain(_doubled(60))),
-    harmless("P8 billion laughs of lists", _plain(_LISTS)),
+    harmless("P8 billion laughs of tuples", plain(doubled(60))),
+    harmless("P8 billion laughs of lists", plain(_LISTS)),
     harmless(
         "P8 billion laughs of dictionaries",
-        _plain(_laughs(lambda inner: mark + binint1(1) + inner + binint1(2) + inner + dict_)),
+        plain(_laughs(lambda inner: mark + binint1(1) + inner + binint1(2) + inner + dict_)),
     ),
     harmless(
-        "P8 billion laughs of calls", _plain(_laughs(lambda inner: global_("a", "b") + inner * 2 + tuple2 + reduce))
+        "P8 billion laughs of calls", plain(_laughs(lambda inner: global_("a", "b") + inner * 2 + tuple2 + reduce))
     ),
-    harmless("P8 billion laughs of states", _plain(_laughs(lambda inner: call("a", "b") + inner * 2 + tuple2 + build))),
+    harmless("P8 billion laughs of states", plain(_laughs(lambda inner: call("a", "b") + inner * 2 + tuple2 + build))),
     harmless(
         "P8 billion laughs of deques",
-        _plain(_laughs(lambda inner: call("collections", "deque", empty_list + mark + inner * 2 + appends))),
+        plain(_laughs(lambda inner: call("collections", "deque", empty_list + mark + inner * 2 + appends))),
     ),
     harmless(
         "P8 billion laughs of strings, by join",
-        _plain(
+        plain(
             unicode("ha"),
             b"".join(
                 keep(0) + pop
@@ -147,7 +136,7 @@ SAID = (
     _said("a key that is a billion laughs", empty_dict + _LISTS + none + setitem),
     refuses(
         "P8 an error about a persistent id of a billion laughs",
-        lambda: torch_zip(pickle_of(_doubled(60) + b"Q")),
+        lambda: torch_zip(pickle_of(doubled(60) + b"Q")),
     ),
     refuses(
         "P8 an error about a storage of a number of elements that cannot be printed",
@@ -180,15 +169,15 @@ SAID = (
             )
         ),
     ),
-    harmless("P8 a number that cannot be printed", _plain(_WIDE)),
-    harmless("P8 a range that cannot be printed", _plain(call("builtins", "range", _WIDE))),
-    harmless("P8 a slice that cannot be printed", _plain(call("builtins", "slice", _WIDE))),
+    harmless("P8 a number that cannot be printed", plain(_WIDE)),
+    harmless("P8 a range that cannot be printed", plain(call("builtins", "range", _WIDE))),
+    harmless("P8 a slice that cannot be printed", plain(call("builtins", "slice", _WIDE))),
     harmless(
         "P8 a deque of numbers that cannot be printed",
-        _plain(call("collections", "deque", _list_of(_WIDE))),
+        plain(call("collections", "deque", list_of(_WIDE))),
     ),
     harmless(
-        "P8 a call with a number that cannot be printed", _plain(call("a", "b", _WIDE, _WIDE))
+        "P8 a call with a number that cannot be printed", plain(call("a", "b", _WIDE, _WIDE))
     ),
     harmless(
         "P8 a tensor under a name that is a number that cannot be printed",
@@ -230,7 +219,7 @@ WALKS = (
     harmless("P8 a module of three thousand tensors in three thousand modules", lambda: _shared(_LAYER, _HAS_IT)),
     harmless("P8 a module of three thousand lists in three thousand modules", lambda: _shared(_BARREN, _HAS_IT)),
     harmless(
-        "P8 three thousand tensors in three thousand state dicts", lambda: _shared(_list_of(recall(0) * 3000), _PART)
+        "P8 three thousand tensors in three thousand state dicts", lambda: _shared(list_of(recall(0) * 3000), _PART)
     ),
     harmless(
         "P8 twenty thousand tensors of one name",
@@ -253,7 +242,7 @@ WALKS = (
     ),
     opens(
         "P8 a tensor that stands a hundred thousand times in a list",
-        lambda: pickle_of(_REF + pop + _list_of(recall(0) * 100_000)),
+        lambda: pickle_of(_REF + pop + list_of(recall(0) * 100_000)),
         lambda ckpt: len(ckpt) == 100_000,
     ),
     harmless(
@@ -265,7 +254,7 @@ WALKS = (
             unicode("_buffers") + empty_dict + mark
             + b"".join(unicode(f"b{at}") + recall(0) for at in range(20_000)) + setitems + setitem,
             unicode("_non_persistent_buffers_set")
-            + _list_of(b"".join(unicode(f"c{at}") for at in range(20_000))) + setitem,
+            + list_of(b"".join(unicode(f"c{at}") for at in range(20_000))) + setitem,
             build,
         ),
     ),

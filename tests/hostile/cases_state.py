@@ -28,6 +28,7 @@ from .assembler import (
     numbers,
     persid_binary,
     pickle_of,
+    plain,
     reduce,
     setitem,
     storage_id,
@@ -54,10 +55,6 @@ _ID = unicode("id")
 _SYSTEM = global_("os", "system")
 
 
-def _plain(*program: bytes, version: int = 4) -> Callable[[], bytes]:
-    return lambda: pickle_of(*program, version=version)
-
-
 def _zipped(*program: bytes) -> Callable[[], bytes]:
     return lambda: torch_zip(pickle_of(empty_dict, unicode("w"), *program, setitem))
 
@@ -78,12 +75,12 @@ def _is_untouched(checkpoint: object) -> bool:
 P4 = (
     opens(
         "P4 a state that overrides methods",
-        _plain(_NET, _state((unicode("__call__"), _SYSTEM), (unicode("__repr__"), _SYSTEM)), build),
+        plain(_NET, _state((unicode("__call__"), _SYSTEM), (unicode("__repr__"), _SYSTEM)), build),
         _is_untouched,
     ),
     opens(
         "P4 a state that overrides the record's own fields",
-        _plain(
+        plain(
             _NET,
             _state(
                 (unicode("module"), unicode("os")),
@@ -96,34 +93,34 @@ P4 = (
     ),
     harmless(
         "P4 __setstate__ is planted, then BUILD comes again",
-        _plain(_NET, _state((unicode("__setstate__"), _SYSTEM)), build, _ID, build),
+        plain(_NET, _state((unicode("__setstate__"), _SYSTEM)), build, _ID, build),
         _is_untouched,
     ),
     opens(
         "P4 slots that would be set by setattr",
-        _plain(_NET, none + _state((unicode("__class__"), _SYSTEM)) + tuple2, build),
+        plain(_NET, none + _state((unicode("__class__"), _SYSTEM)) + tuple2, build),
         _is_untouched,
     ),
     opens(
         "P4 __class__ is swapped",
-        _plain(_NET, _state((unicode("__class__"), _SYSTEM)), build),
+        plain(_NET, _state((unicode("__class__"), _SYSTEM)), build),
         _is_untouched,
     ),
     harmless(
         "P4 BUILD on a class",
-        _plain(global_("net", "Net"), none + _state((unicode("x"), _SYSTEM)) + tuple2, build),
+        plain(global_("net", "Net"), none + _state((unicode("x"), _SYSTEM)) + tuple2, build),
     ),
     harmless(
         "P4 BUILD on a class of Python's that stays alive between files",
-        _plain(global_("builtins", "dict"), none + _state((unicode("get"), _SYSTEM)) + tuple2, build),
+        plain(global_("builtins", "dict"), none + _state((unicode("get"), _SYSTEM)) + tuple2, build),
     ),
     harmless(
         "P4 BUILD on sys.modules",
-        _plain(global_("sys", "modules"), _state((unicode("os"), none)), build),
+        plain(global_("sys", "modules"), _state((unicode("os"), none)), build),
     ),
     harmless(
         "P4 BUILD on a module that a gadget returns (a1111#5942)",
-        _plain(
+        plain(
             global_("pytorch_lightning.callbacks", "model_checkpoint"),
             _state((unicode("x"), none)),
             build,
@@ -131,21 +128,21 @@ P4 = (
     ),
     harmless(
         "P4 BUILD on a list",
-        _plain(empty_list, _state((unicode("append"), _SYSTEM)), build),
+        plain(empty_list, _state((unicode("append"), _SYSTEM)), build),
         tree_is([]),
     ),
     harmless(
         "P4 BUILD on a dictionary",
-        _plain(empty_dict, _state((unicode("a"), none)), build),
+        plain(empty_dict, _state((unicode("a"), none)), build),
         tree_is({}),
     ),
-    refuses("P4 BUILD on a string", _plain(_ID, _state((unicode("a"), none)), build), *BROKEN),
-    refuses("P4 BUILD on None", _plain(none, empty_dict, build), *BROKEN),
-    refuses("P4 BUILD on a tuple", _plain(empty_tuple, empty_dict, build), *BROKEN),
-    refuses("P4 BUILD with nothing to build on", _plain(empty_dict, build), *BROKEN),
+    refuses("P4 BUILD on a string", plain(_ID, _state((unicode("a"), none)), build), *BROKEN),
+    refuses("P4 BUILD on None", plain(none, empty_dict, build), *BROKEN),
+    refuses("P4 BUILD on a tuple", plain(empty_tuple, empty_dict, build), *BROKEN),
+    refuses("P4 BUILD with nothing to build on", plain(empty_dict, build), *BROKEN),
     opens(
         "P4 BUILD on an OrderedDict, as torch does",
-        _plain(call("collections", "OrderedDict"), _state((unicode("_metadata"), empty_dict)), build),
+        plain(call("collections", "OrderedDict"), _state((unicode("_metadata"), empty_dict)), build),
         lambda ckpt: ckpt.tree == {} and ckpt.attributes[id(ckpt.tree)] == {"_metadata": {}},
     ),
     opens(
@@ -155,12 +152,12 @@ P4 = (
     ),
     opens(
         "P4 a state that is no dictionary",
-        _plain(_NET, _ID, build),
+        plain(_NET, _ID, build),
         lambda ckpt: ckpt.tree.state == "id",
     ),
     opens(
         "P4 a state with keys that are no strings",
-        _plain(_NET, _state((binint1(3), none), (none, none)), build),
+        plain(_NET, _state((binint1(3), none), (none, none)), build),
         lambda ckpt: ckpt.tree.state == {3: None, None: None},
     ),
     opens(
@@ -170,12 +167,12 @@ P4 = (
     ),
     opens(
         "P4 a state that contains what it is the state of",
-        _plain(_NET, binput(0), empty_dict, unicode("self"), binget(0), setitem, build),
+        plain(_NET, binput(0), empty_dict, unicode("self"), binget(0), setitem, build),
         lambda ckpt: ckpt.tree.state["self"] is ckpt.tree,
     ),
     opens(
         "P4 a module whose buffers are not to be saved, says a number",
-        _plain(
+        plain(
             _NET,
             _state(
                 (unicode("_parameters"), empty_dict),
@@ -189,7 +186,7 @@ P4 = (
     ),
     opens(
         "P4 a module whose buffers are not to be saved, says a string",
-        _plain(
+        plain(
             _NET,
             _state(
                 (unicode("_parameters"), empty_dict),
@@ -203,7 +200,7 @@ P4 = (
     ),
     opens(
         "P4 a module whose parts are no modules",
-        _plain(
+        plain(
             _NET,
             _state(
                 (unicode("_parameters"), _state((none, none))),
@@ -231,18 +228,18 @@ def _stays_a_call(path: str, of: str, *args: bytes) -> Case:
     """A call that no honest file makes: whatever the arguments ask for, they stay arguments."""
     module, _, name = path.rpartition(".")
     program = call(module, name, *args)
-    return opens(f"P5 {path} of {of} stays a call", _plain(program), calls(module, name))
+    return opens(f"P5 {path} of {of} stays a call", plain(program), calls(module, name))
 
 
 P5 = (
     opens(
         "P5 _rebuild_from_type_v2 of os.system",
-        _plain(call("torch._tensor", "_rebuild_from_type_v2", _SYSTEM, _SYSTEM, _ID + tuple1, empty_dict)),
+        plain(call("torch._tensor", "_rebuild_from_type_v2", _SYSTEM, _SYSTEM, _ID + tuple1, empty_dict)),
         calls("torch._tensor", "_rebuild_from_type_v2"),
     ),
     opens(
         "P5 _rebuild_from_type_v2 of bytearray",
-        _plain(
+        plain(
             call(
                 "torch._tensor",
                 "_rebuild_from_type_v2",
@@ -256,12 +253,12 @@ P5 = (
     ),
     opens(
         "P5 _rebuild_from_type_v2 of itself",
-        _plain(call(*_OF_TYPE, _THROUGH, none, tuple_of(_THROUGH, none, empty_tuple, none), none)),
+        plain(call(*_OF_TYPE, _THROUGH, none, tuple_of(_THROUGH, none, empty_tuple, none), none)),
         calls(*_OF_TYPE),
     ),
     opens(
         "P5 _rebuild_parameter_with_state sets .data",
-        _plain(
+        plain(
             call(
                 "torch._utils",
                 "_rebuild_parameter_with_state",
@@ -316,24 +313,24 @@ P5 = (
     _stays_a_call("collections.deque", "a range", call("builtins", "range", integer(1 << 40))),
     refuses(
         "P5 collections.OrderedDict of pairs with lists for keys",
-        _plain(call("collections", "OrderedDict", empty_list + empty_list + mark + empty_list * 2 + appends + b"a")),
+        plain(call("collections", "OrderedDict", empty_list + empty_list + mark + empty_list * 2 + appends + b"a")),
         *BROKEN,
     ),
-    refuses("P5 builtins.set of lists", _plain(call("builtins", "set", empty_list + empty_list + b"a")), *BROKEN),
+    refuses("P5 builtins.set of lists", plain(call("builtins", "set", empty_list + empty_list + b"a")), *BROKEN),
     opens(
         "P5 a defaultdict that would call os.system for every missing key",
-        _plain(call("collections", "defaultdict", _SYSTEM)),
+        plain(call("collections", "defaultdict", _SYSTEM)),
         calls("collections", "defaultdict"),
     ),
     opens(
         "P5 a defaultdict that would call a call's result",
-        _plain(call("collections", "defaultdict", call("os", "popen", _ID))),
+        plain(call("collections", "defaultdict", call("os", "popen", _ID))),
         calls("collections", "defaultdict"),
     ),
-    refuses("P5 what is called is a string", _plain(_ID, _ID, tuple1, reduce), *BROKEN),
+    refuses("P5 what is called is a string", plain(_ID, _ID, tuple1, reduce), *BROKEN),
     refuses("P5 what is called is a tensor", _zipped(tensor(), _ID, tuple1, reduce), *BROKEN),
-    refuses("P5 the arguments of a call are a list", _plain(_SYSTEM, empty_list, reduce), *BROKEN),
-    refuses("P5 the arguments of a call are a record", _plain(_SYSTEM, _SYSTEM, reduce), *BROKEN),
+    refuses("P5 the arguments of a call are a list", plain(_SYSTEM, empty_list, reduce), *BROKEN),
+    refuses("P5 the arguments of a call are a record", plain(_SYSTEM, _SYSTEM, reduce), *BROKEN),
     opens(
         "P5 a storage that is nobody's argument",
         _zipped(storage_id() + persid_binary),

@@ -1,0 +1,1 @@
+"""The zoo: its networks, and the pictures that they read."""
