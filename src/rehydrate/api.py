@@ -29,18 +29,21 @@ __all__ = ["load", "load_into", "load_model", "open", "save", "to_device"]
 Batch = TypeVar("Batch")
 
 
-def open(where: Where | Checkpoint, *, limits: Limits | None = None) -> Checkpoint:  # noqa: A001 - the library's verb
+def open(  # noqa: A001 - the library's verb
+    where: Where | Checkpoint, *, member: str | None = None, limits: Limits | None = None
+) -> Checkpoint:
     """Open a checkpoint without running any of it.
 
     `where` is a path, bytes, or a seekable binary file; the format is told by content. Only the index is read; tensors
-    are read when asked for. Raises `MissingFileError`, `NotACheckpointError` (saying what it is instead),
+    are read when asked for. A folder is a checkpoint where it is one made of many files; `member` picks one of several
+    in an archive or a folder. Raises `MissingFileError`, `NotACheckpointError` (saying what it is instead),
     `TruncatedError`, `CorruptError`, `AmbiguousError` (readers disagree about the file) or `LimitError`.
 
     >>> import pickle, rehydrate as rh
     >>> rh.open(pickle.dumps({"da": 111, 2: [23, 1, 4]})).tree
     {'da': 111, 2: [23, 1, 4]}
     """
-    return open_checkpoint(where, limits=limits)
+    return open_checkpoint(where, member=member, limits=limits)
 
 
 def load(

@@ -48,5 +48,11 @@ class Limits:
     """Bytes that one byte of a compressed pickle may become; torch's own shrink to a tenth."""
     members: int = 1_000_000
     """Entries of an archive."""
+    containers: int = 4
+    """Containers in each other: a gzipped tar of a zip of checkpoints has three."""
+    unpacked_bytes: int = 8 << 30
+    """Bytes that compressed parts of one file may have when unpacked, as long as `inflation` allows them, too."""
+    header_bytes: int = 100_000_000
+    """Bytes of an index in JSON; safetensors' own bound."""
     dimensions: int = 64
     """Dimensions of a tensor; numpy's own bound."""

@@ -173,9 +173,3 @@ def test_an_archive_of_more_entries_than_the_limit_is_refused_before_they_are_re
     assert len(ZipDirectory(MemorySource(data), Limits(members=100)).members) == 100
     with pytest.raises(LimitError, match="too many entries"):
         ZipDirectory(MemorySource(data), Limits(members=99))
-
-
-def test_a_compressed_member_has_no_place_in_the_file() -> None:
-    directory = ZipDirectory(MemorySource(zip_of(Entry(b"a", b"x" * 100, 8))), Limits())
-    with pytest.raises(CorruptError, match="compressed"):
-        directory.start_of(directory.members["a"])

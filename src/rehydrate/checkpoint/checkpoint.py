@@ -6,12 +6,13 @@ from. It reads no bytes itself and builds nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cached_property
 from types import TracebackType
 
 from rehydrate.checkpoint.record import brief
 from rehydrate.checkpoint.tensor import TensorRef
+from rehydrate.checkpoint.trace import Checksum, Trace
 from rehydrate.checkpoint.tree import Path, names_of, spelled, tensors_under
 from rehydrate.checkpoint.weights import Weights, find_weights
 from rehydrate.errors import NoSuchTensorError
@@ -36,17 +37,23 @@ class Checkpoint(Mapping[str, TensorRef]):
         attributes: Mapping[int, object],
         facts: Mapping[str, object],
         kept: tuple[object, ...] = (),
+        traces: tuple[Trace, ...] = (),
+        checksums: Callable[[], Iterable[Checksum]] | None = None,
     ) -> None:
         self.source = source
         self._kept = kept
         self.format = format
-        """What kind of file it is: `torch-zip`, `pickle`."""
+        """What kind of file it is: `torch-zip`, `safetensors`; with something around it `gzip+torch-zip`."""
         self.tree = tree
         """The whole object: plain data, `Record`s for what we did not build, `TensorRef`s."""
         self.attributes = attributes
         """State that the file gave to plain containers, by `id`: torch puts `_metadata` on a state dict so."""
         self.facts = facts
         """What the file says of itself: where it was saved, by which writer, what it names."""
+        self.traces = traces
+        """What each pickle in the file would have had an unpickler do."""
+        self.checksums = checksums
+        """The checksums that the writer left, one by one; None for a format that has none."""
 
     @cached_property
     def _paths(self) -> dict[str, Path]:

@@ -67,14 +67,25 @@ class Storage:
     """Roughly where it lies in its source. Storages located in this order are located in one pass forward."""
 
     def locate(self) -> tuple[Piece, ...]:
-        """The pieces; none for a storage that was saved without data."""
+        """The pieces, in the order of their `at`; none for a storage that was saved without data.
+
+        Together they are the whole storage. All have one coding.
+        """
         return self.find(self.entry)
 
     def read(self, start: int, length: int) -> tuple[bytes, str]:
         """`length` bytes from `start`, and their coding."""
+        found: list[bytes] = []
+        coding = "raw"
+        end = start + length
         for piece in self.locate():
-            if piece.at <= start and start + length <= piece.at + piece.length:
-                return piece.source.read(piece.start + start - piece.at, length), piece.coding
+            if piece.at <= start < piece.at + piece.length and start < end:
+                count = min(end, piece.at + piece.length) - start
+                found.append(piece.source.read(piece.start + start - piece.at, count))
+                coding = piece.coding
+                start += count
+        if start == end:
+            return found[0] if len(found) == 1 else b"".join(found), coding
         raise RebuildError(
             "this tensor has no data in the file",
             where=f"storage {shown(self.key)}",
@@ -176,6 +187,12 @@ class TensorRef:
         """Where the storage's bytes lie."""
         return self.storage.locate()
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether every byte that it shows is in the file; some are not where the file was cut."""
+        reach = self.window.reach
+        return not reach or _held(self.pieces) >= reach
+
     def numpy(self) -> numpy.ndarray[Any, Any]:
         """An array of its own: writable, contiguous, valid after the checkpoint is closed.
 
@@ -229,6 +246,17 @@ class TensorRef:
     def __repr__(self) -> str:
         name = f"{shown(self.name)} " if self.name else ""
         return f"<{name}{self.dtype} {dimensions(self.shape)}>"
+
+
+def _held(pieces: tuple[Piece, ...]) -> int:
+    """Bytes of a storage, from its first, that lie in their sources without a gap."""
+    held = 0
+    for piece in pieces:
+        there = min(piece.length, piece.source.size - piece.start)
+        if piece.at != held or there < piece.length:
+            return held + (max(there, 0) if piece.at == held else 0)
+        held += piece.length
+    return held
 
 
 def row_major(shape: tuple[int, ...]) -> tuple[int, ...]:

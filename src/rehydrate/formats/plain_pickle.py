@@ -12,9 +12,8 @@ from __future__ import annotations
 
 from rehydrate.checkpoint.checkpoint import Checkpoint
 from rehydrate.errors import AmbiguousError, CorruptError, NotACheckpointError, TruncatedError
-from rehydrate.formats.contract import Format, Head
-from rehydrate.formats.facts import facts_of
-from rehydrate.limits import Limits
+from rehydrate.formats.contract import Format, Head, Request
+from rehydrate.formats.facts import facts_of, trace_of
 from rehydrate.pickles.known import read_known_pickle
 from rehydrate.storage.source import Source
 from rehydrate.text import shown
@@ -33,10 +32,10 @@ def _sniff(head: Head) -> bool:
     return first[:1] in _PUSHES and last.endswith(b".")
 
 
-def _read(source: Source, limits: Limits) -> Checkpoint:
+def _read(source: Source, request: Request) -> Checkpoint:
     data = source.read(0, source.size)
     try:
-        reading = read_known_pickle(data, limits=limits)
+        reading = read_known_pickle(data, limits=request.limits)
     except (CorruptError, TruncatedError) as error:
         if data.startswith(_PROTO):
             raise
@@ -58,6 +57,7 @@ def _read(source: Source, limits: Limits) -> Checkpoint:
         attributes=reading.attributes,
         facts=facts_of(reading),
         kept=reading.kept,
+        traces=(trace_of(reading),),
     )
 
 

@@ -24,17 +24,18 @@ from rehydrate.checkpoint.tensor import Piece, Storage
 from rehydrate.checkpoint.tree import tensors_under
 from rehydrate.dtypes import DType
 from rehydrate.errors import AmbiguousError, CorruptError, NotACheckpointError
-from rehydrate.formats.contract import Format, Head
-from rehydrate.formats.facts import facts_of
+from rehydrate.formats.contract import Request
+from rehydrate.formats.facts import facts_of, trace_of
 from rehydrate.formats.zip_directory import Member, ZipDirectory
+from rehydrate.formats.zip_kind import ZipKind
+from rehydrate.formats.zip_members import pieces_of
 from rehydrate.formats.zip_writer import ZipWriter
-from rehydrate.limits import Limits
 from rehydrate.pickles.known import read_known_pickle
 from rehydrate.pickles.reading import Reading
 from rehydrate.pickles.torch_names import BY_DEVICE, NUMBERS_END, nowhere, storage_dtype
 from rehydrate.storage.atomic import Sink
 from rehydrate.storage.source import Source
-from rehydrate.text import counted, listed, shown
+from rehydrate.text import listed, shown
 
 __all__ = ["TORCH_ZIP", "write_torch_zip"]
 
@@ -44,12 +45,12 @@ _SMALL = 1 << 16
 """Bytes of the records that hold a word: version, byteorder."""
 
 
-def _sniff(head: Head) -> bool:
-    return head.first[:4] == b"PK\3\4"
+def _knows(directory: ZipDirectory) -> bool:
+    return bool(_folders(directory))
 
 
-def _read(source: Source, limits: Limits) -> Checkpoint:
-    directory = ZipDirectory(source, limits)
+def _read(directory: ZipDirectory, request: Request) -> Checkpoint:
+    source, limits = directory.source, request.limits
     prefix = _prefix(directory, source)
     order = _word(directory, prefix + "byteorder") or "little"
     if order not in ("little", "big"):
@@ -77,6 +78,8 @@ def _read(source: Source, limits: Limits) -> Checkpoint:
             saved_on=tuple(sorted(_locations(reading, storages.made.values()))),
         ),
         kept=reading.kept,
+        traces=(trace_of(reading, prefix + "data.pkl"),),
+        checksums=directory.checksums,
     )
 
 
@@ -94,19 +97,18 @@ def _locations(reading: Reading, storages: Iterable[Storage]) -> set[str]:
     return {storage.location for storage in storages}
 
 
-def _prefix(directory: ZipDirectory, source: Source) -> str:
-    """The folder that holds data.pkl, or an error that says what the archive is."""
+def _folders(directory: ZipDirectory) -> list[str]:
+    """The folders that hold a data.pkl, the outermost first, if there is one where torch would look."""
     names = directory.members
     found = [name.removesuffix("data.pkl") for name in names if name == "data.pkl" or name.endswith("/data.pkl")]
     top = sorted(found, key=lambda name: name.count("/"))
-    if not top or top[0].count("/") > 1:
-        raise NotACheckpointError(
-            "this is a zip archive, but not one that torch.save wrote",
-            where=shown(source.name),
-            found=f"{counted(len(names), 'entry') if len(names) == 1 else f'{len(names):,} entries'}: "
-            + listed([shown(name) for name in names], 4),
-            hint="if it contains a checkpoint, unzip it and open that",
-        )
+    return top if top and top[0].count("/") <= 1 else []
+
+
+def _prefix(directory: ZipDirectory, source: Source) -> str:
+    """The folder that holds data.pkl, or an error that says what is wrong with the archive."""
+    names = directory.members
+    top = _folders(directory)
     if len(top) > 1:
         raise AmbiguousError(
             "the archive holds two checkpoints; readers disagree which counts",
@@ -125,7 +127,7 @@ def _prefix(directory: ZipDirectory, source: Source) -> str:
             hint="torch.jit.load runs it; only do so if you trust whoever wrote it",
         )
     for name in records:  # a record that is not looked for, such as a byte order, may be another under its own header
-        directory.check(names[name])
+        directory.start_of(names[name])
     return prefix
 
 
@@ -228,8 +230,7 @@ class _Storages:
             raise CorruptError("a storage is missing from the archive", where=shown(self._folder + key))
 
     def _pieces(self, member: Member) -> tuple[Piece, ...]:
-        directory = self._directory
-        return (Piece(directory.source, directory.start_of(member), member.size, 0, self._coding),)
+        return pieces_of(self._directory, member, self._coding)
 
 
 def write_torch_zip(sink: Sink, name: str, pickle: bytes, storages: Iterable[tuple[str, bytes | memoryview]]) -> None:
@@ -243,5 +244,5 @@ def write_torch_zip(sink: Sink, name: str, pickle: bytes, storages: Iterable[tup
     writer.finish()
 
 
-TORCH_ZIP = Format("torch-zip", _sniff, _read)
-"""The format's row in `opening.FORMATS`."""
+TORCH_ZIP = ZipKind("torch-zip", _knows, _read)
+"""The format's row in `zipped.KINDS`."""

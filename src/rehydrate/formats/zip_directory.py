@@ -19,9 +19,11 @@ from __future__ import annotations
 import struct
 import zlib
 from collections import Counter
-from functools import cached_property
+from collections.abc import Iterator
+from functools import cached_property, partial
 from typing import NamedTuple
 
+from rehydrate.checkpoint.trace import Checksum
 from rehydrate.errors import AmbiguousError, CorruptError, LimitError, TruncatedError
 from rehydrate.limits import Limits
 from rehydrate.storage.source import Source
@@ -46,6 +48,8 @@ _SMALL = 64 << 10
 """Bytes that any entry may unpack to."""
 _WINDOW = 64 << 10
 """Bytes read at once when headers lie close together, as those of small tensors do; no more than a cache holds."""
+_PIECE = 8 << 20
+"""Bytes of a member that are read at once when its checksum is computed."""
 _CLOSE = 8 << 10
 """Bytes of a member up to which its neighbour's header is close."""
 
@@ -74,7 +78,7 @@ class ZipDirectory:
 
     def __init__(self, source: Source, limits: Limits) -> None:
         self.source = source
-        self._limits = limits
+        self.limits = limits
         self._window: tuple[int, bytes] = (0, b"")
         at, length, count = self._find_directory()
         if count > limits.members:
@@ -82,24 +86,14 @@ class ZipDirectory:
         self.members = self._read_entries(source.read(at, length), at, count)
 
     def start_of(self, member: Member) -> int:
-        """Where the bytes of a stored member begin."""
-        if member.method != _STORED:
-            raise CorruptError(
-                "a tensor's bytes are compressed inside the archive",
-                where=shown(member.name),
-                hint="repack the file without compression: unzip it and zip -0 it again",
-            )
+        """Where the bytes of a member begin, after a header of its own that says what the directory says."""
         return self._data_start(member)
-
-    def check(self, member: Member) -> None:
-        """Hold a member's own header against the directory, as is done for every member before it is read."""
-        self._data_start(member)
 
     def read(self, member: Member, most: int) -> bytes:
         """The bytes of a member, inflated if need be, its checksum compared."""
         if member.size > most:
             raise LimitError("an entry is too large", where=shown(member.name), found=f"{member.size:,} bytes")
-        if member.size > _SMALL + self._limits.inflation * member.packed:
+        if member.size > _SMALL + self.limits.inflation * member.packed:
             raise LimitError(
                 "an entry is a bomb: it unpacks to very much more than it is",
                 where=shown(member.name),
@@ -116,6 +110,28 @@ class ZipDirectory:
                 hint="the file was damaged after it was written; download it again",
             )
         return data
+
+    def checksums(self) -> Iterator[Checksum]:
+        """What the writer says about the bytes of each member; nothing where it wrote no checksums."""
+        if self._lacks_checksums:
+            return
+        for member in self.members.values():
+            yield Checksum(member.name, "crc32", member.crc, partial(self.unpacked, member))
+
+    def unpacked(self, member: Member) -> Iterator[bytes]:
+        """The bytes of a member in pieces, inflated if need be."""
+        start = self._data_start(member)
+        inflate = None if member.method == _STORED else zlib.decompressobj(-zlib.MAX_WBITS)
+        for at in range(0, member.packed, _PIECE):
+            piece = self.source.read(start + at, min(_PIECE, member.packed - at))
+            while inflate is not None and piece:
+                try:
+                    yield inflate.decompress(piece, _PIECE)
+                except zlib.error as error:
+                    raise CorruptError("an entry cannot be inflated", where=shown(member.name)) from error
+                piece = inflate.unconsumed_tail
+            if inflate is None:
+                yield piece
 
     @cached_property
     def _lacks_checksums(self) -> bool:

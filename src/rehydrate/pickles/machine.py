@@ -32,7 +32,8 @@ from rehydrate.limits import Limits
 from rehydrate.text import shown
 
 __all__ = [
-    "NOWHERE", "UNFIT", "Constructor", "Filled", "Handler", "Machine", "Name", "Shortcut", "Stateful", "Stretch",
+    "NOWHERE", "UNFIT", "Constructor", "Filled", "Growing", "Handler", "Machine", "Name", "Shortcut", "Stateful",
+    "Stretch",
 ]  # fmt: skip
 
 Constructor = Callable[[tuple[object, ...]], object]
@@ -71,6 +72,15 @@ class Stateful:
 
 
 @dataclass(frozen=True, slots=True)
+class Growing:
+    """What a constructor returns for a value that BUILD makes complete: an array, a namespace."""
+
+    value: object
+    grow: Callable[[object], bool]
+    """Puts a state into the value; false, and nothing is changed, for a state that is not one of its kind."""
+
+
+@dataclass(frozen=True, slots=True)
 class Filled:
     """What a constructor returns for a container that hashes: empty, and what the machine is to put into it."""
 
@@ -103,9 +113,10 @@ class Machine:
     """One run over one pickle. `reading.read_pickle` is the way in; opcodes and shortcuts use its fields."""
 
     __slots__ = (
-        "at", "attributes", "boundary", "cache", "called", "collisions", "constants", "constructors", "data",
-        "depths", "first_seen", "handlers", "inside", "kept", "keys", "late", "lazy", "limits", "marks", "memo",
-        "names", "parent", "persistent", "protocol", "result", "shortcut", "stack", "started", "top", "trigger", "work",
+        "at", "attributes", "boundary", "cache", "called", "calls", "collisions", "constants", "constructors", "data",
+        "depths", "first_seen", "growing", "handlers", "inside", "kept", "keys", "late", "lazy", "limits", "marks",
+        "memo", "names", "parent", "persistent", "protocol", "result", "shortcut", "stack", "started", "top",
+        "trigger", "work",
     )  # fmt: skip
 
     def __init__(
@@ -140,6 +151,8 @@ class Machine:
         self.names: dict[Name, object] = parent.names if parent else {}
         self.first_seen: dict[Name, int] = parent.first_seen if parent else {}
         self.called: set[Name] = set()
+        self.calls: list[tuple[int, Record]] = []
+        self.growing: dict[int, Growing] = {}
         self.attributes: dict[int, object] = {}
         self.kept: list[object] = []
         self.collisions: dict[int, dict[int, int]] = {}
@@ -292,22 +305,29 @@ class Machine:
             raise self.broken("a call's arguments are not a tuple")
         if not isinstance(function, Record):
             raise self.broken(f"it calls {brief(function)}, which cannot be called")
+        both = (function.module, function.name)
         if function.args is not None:
             self.spend(_COPY * len(args))
-            return Record("", "call", (function, *args), kwargs)
-        both = (function.module, function.name)
-        self.called.add(both)
-        construct = self.constructors.get(both)
-        if construct is not None and not kwargs:
-            value = construct(args)
-            if value is not UNFIT:
-                return self.finished(value)
-        return Record(function.module, function.name, args, kwargs)
+            made = Record("", "call", (function, *args), kwargs)
+        else:
+            self.called.add(both)
+            construct = self.constructors.get(both)
+            if construct is not None and not kwargs:
+                value = construct(args)
+                if value is not UNFIT:
+                    return self.finished(value)
+            made = Record(function.module, function.name, args, kwargs)
+        self.calls.append((self.at - 1, made))
+        return made
 
     def finished(self, value: object) -> object:
         """What a constructor gave, with the state and the items that it left to the machine."""
         if isinstance(value, Stateful):
             self.give_state(value.value, value.state)
+            return value.value
+        if isinstance(value, Growing):
+            self.growing[id(value.value)] = value
+            self.kept.append(value.value)
             return value.value
         if isinstance(value, Filled):
             self.spend(_COPY * len(value.items))
@@ -330,6 +350,9 @@ class Machine:
 
     def give_state(self, target: object, state: object) -> None:
         """What BUILD does, without any `__setstate__`, `__dict__` or `setattr`: note it beside the value."""
+        growing = self.growing.get(id(target))
+        if growing is not None and growing.grow(state):
+            return
         if isinstance(target, Record):
             if target.args is None:
                 raise self.broken("it changes a name that it only imported")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from rehydrate.checkpoint.record import Record
 from rehydrate.collector import collector_paused
 from rehydrate.limits import Limits
 from rehydrate.pickles.machine import Constructor, Machine, Name, Shortcut
@@ -25,7 +26,10 @@ class Reading:
     """Every name that a real unpickler would have imported, with the byte where it first stood."""
     called: frozenset[Name]
     """Those of them that would have been called."""
+    calls: tuple[tuple[int, Record], ...]
+    """Each call that did not become plain data, with the byte of its opcode, wherever its result went."""
     protocol: int
+    start: int
     end: int
     """The first byte after the pickle."""
 
@@ -59,6 +63,8 @@ def read_pickle(
         kept=tuple(machine.kept),
         names=machine.first_seen,
         called=frozenset(machine.called),
+        calls=tuple(machine.calls),
         protocol=machine.protocol,
+        start=at,
         end=machine.at,
     )

@@ -38,27 +38,45 @@ class Block:
     places: tuple[tuple[Storage, int], ...]
 
 
+_Jobs = dict[int, tuple[Source, list[tuple[int, memoryview]]]]
+"""By the `id` of a source: what is to be read from it, and to where."""
+
+
 def read_storages(storages: Iterable[Storage]) -> Iterator[Block]:
     """Blocks that together hold each storage once. Storages without bytes in the file are left out.
 
     All reading happens before the first block is handed out, so an unreadable file shows before anything is built.
     """
     in_order = sorted((storage for storage in storages if storage.nbytes), key=attrgetter("order"))
-    placed = [(pieces[0], storage) for storage in in_order if (pieces := storage.locate())]
+    located = [(pieces, storage) for storage in in_order if (pieces := storage.locate())]
+    placed = [(pieces[0], storage) for pieces, storage in located if len(pieces) == 1]
     placed.sort(key=lambda pair: pair[0].start)
     blocks: list[Block] = []
-    jobs: dict[int, tuple[Source, list[tuple[int, memoryview]]]] = {}
+    jobs: _Jobs = {}
     for group in _groups(placed):
         block, reads = _lay_out(group)
         source = group[0][0].source
         jobs.setdefault(id(source), (source, []))[1].extend(reads)
         blocks.append(block)
+    for pieces, storage in located:
+        if len(pieces) > 1:
+            blocks.append(_scattered(pieces, storage, jobs))
     for source, reads in jobs.values():
         source.fill(reads)
-    swapped = {storage for piece, storage in placed if piece.coding == "big-endian"}
+    swapped = {storage for pieces, storage in located if pieces[0].coding == "big-endian"}
     for block in blocks if swapped else ():
         _correct_byte_order(block, swapped)
     return iter(blocks)
+
+
+def _scattered(pieces: tuple[Piece, ...], storage: Storage, jobs: _Jobs) -> Block:
+    """A block for a storage whose bytes lie in several places."""
+    memory = _allocate(storage.nbytes)
+    view = memoryview(memory)
+    for piece in pieces:
+        _, reads = jobs.setdefault(id(piece.source), (piece.source, []))
+        reads.append((piece.start, view[piece.at : piece.at + piece.length]))
+    return Block(memory, ((storage, 0),))
 
 
 def _groups(placed: list[tuple[Piece, Storage]]) -> Iterator[list[tuple[Piece, Storage]]]:

@@ -20,7 +20,7 @@ from typing import BinaryIO, Protocol
 from rehydrate.errors import ClosedError, MissingFileError, NotACheckpointError, TruncatedError
 from rehydrate.text import shown, size
 
-__all__ = ["FileSource", "MemorySource", "Source", "StreamSource", "Where", "open_source"]
+__all__ = ["FileSource", "MemorySource", "Source", "StreamSource", "Where", "check_range", "open_source"]
 
 Where = str | bytes | bytearray | memoryview | os.PathLike[str] | BinaryIO
 """What can be opened: a path, the bytes themselves, or a seekable binary file."""
@@ -67,14 +67,14 @@ class MemorySource:
 
     def read(self, start: int, length: int) -> bytes:
         """Exactly `length` bytes from `start`."""
-        _check_range(self, start, length)
+        check_range(self, start, length)
         return self._data[start : start + length]
 
     def fill(self, jobs: Sequence[tuple[int, memoryview]]) -> None:
         """Copy into the views of the jobs."""
         whole = memoryview(self._data)
         for start, view in jobs:
-            _check_range(self, start, len(view))
+            check_range(self, start, len(view))
             view[:] = whole[start : start + len(view)]
 
     def close(self) -> None:
@@ -93,7 +93,7 @@ class FileSource:
 
     def read(self, start: int, length: int) -> bytes:
         """Exactly `length` bytes from `start`."""
-        _check_range(self, start, length)
+        check_range(self, start, length)
         self._check_open()
         data = os.pread(self._descriptor, length, start) if hasattr(os, "pread") else b""
         if len(data) == length:
@@ -109,7 +109,7 @@ class FileSource:
         chunks: list[tuple[int, memoryview]] = []
         for start, view in jobs:
             flat = view.cast("B")
-            _check_range(self, start, len(flat))
+            check_range(self, start, len(flat))
             chunks.extend((start + at, flat[at : at + CHUNK]) for at in range(0, len(flat), CHUNK))
         if len(chunks) == 1:
             self._read_into(*chunks[0])
@@ -166,7 +166,7 @@ class StreamSource:
 
     def read(self, start: int, length: int) -> bytes:
         """Exactly `length` bytes from `start`."""
-        _check_range(self, start, length)
+        check_range(self, start, length)
         pieces: list[bytes] = []
         with self._lock:
             self._stream.seek(start)
@@ -224,7 +224,8 @@ def _open_file(path: str) -> int:
     raise NotACheckpointError(f"this is {what}, not a checkpoint file", where=shown(path), hint=hint)
 
 
-def _check_range(source: Source, start: int, length: int) -> None:
+def check_range(source: Source, start: int, length: int) -> None:
+    """`TruncatedError` unless these bytes lie in the source."""
     if start < 0 or length < 0 or start + length > source.size:
         raise TruncatedError(
             f"the file ends early: bytes {start:,} to {start + length:,} were wanted",
