@@ -19,7 +19,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from rehydrate.api import load, load_into, load_model, open, save, to_device
+    from rehydrate.api import audit, load, load_into, load_model, open, salvage, save, to_device, verify
+    from rehydrate.checking.audit import Audit
+    from rehydrate.checking.verify import Verification
     from rehydrate.checkpoint.checkpoint import Checkpoint
     from rehydrate.checkpoint.record import Record
     from rehydrate.checkpoint.tensor import TensorRef
@@ -49,6 +51,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "AmbiguousError",
+    "Audit",
     "Checkpoint",
     "ClosedError",
     "CorruptError",
@@ -69,17 +72,33 @@ __all__ = [
     "TensorRef",
     "TornLoadError",
     "TruncatedError",
+    "Verification",
     "Weights",
+    "audit",
     "load",
     "load_into",
     "load_model",
     "open",
+    "salvage",
     "save",
     "to_device",
+    "verify",
 ]
 
 _HOMES = {
-    "rehydrate.api": ("load", "load_into", "load_model", "open", "save", "to_device"),
+    "rehydrate.api": (
+        "audit",
+        "load",
+        "load_into",
+        "load_model",
+        "open",
+        "salvage",
+        "save",
+        "to_device",
+        "verify",
+    ),
+    "rehydrate.checking.audit": ("Audit",),
+    "rehydrate.checking.verify": ("Verification",),
     "rehydrate.checkpoint.checkpoint": ("Checkpoint",),
     "rehydrate.checkpoint.record": ("Record",),
     "rehydrate.checkpoint.tensor": ("TensorRef",),

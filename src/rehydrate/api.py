@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from rehydrate.checkpoint.checkpoint import Checkpoint
 from rehydrate.errors import MissingExtraError
-from rehydrate.formats.opening import open_checkpoint
+from rehydrate.formats.opening import load_every_format, open_checkpoint
 from rehydrate.limits import Limits
 from rehydrate.storage.source import Where
 
@@ -20,13 +20,17 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
+    from rehydrate.checking.audit import Audit
+    from rehydrate.checking.verify import Verification
     from rehydrate.matching.match import Match
     from rehydrate.placing.devices import Device, MapLocation
     from rehydrate.writing.save import Saved
 
-__all__ = ["load", "load_into", "load_model", "open", "save", "to_device"]
+__all__ = ["audit", "load", "load_into", "load_model", "open", "salvage", "save", "to_device", "verify"]
 
 Batch = TypeVar("Batch")
+
+load_every_format()
 
 
 def open(  # noqa: A001 - the library's verb
@@ -150,6 +154,65 @@ def save(
     from rehydrate.writing.save import save as write
 
     return write(obj, where, format=format, durable=durable)
+
+
+def audit(where: Where | Checkpoint) -> Audit:
+    """What `torch.load(weights_only=False)`, or `pickle`, would have done with a file. Nothing of it is done.
+
+    The verdict is `data-only`, `needs-code` (classes would have been imported and called), `embeds-code` (the file
+    brings code along), `dangerous` (a call reaches programs, files, the network, imports, however it is hidden),
+    `malformed` (broken, or readers disagree: never safe) or `not-a-checkpoint`. The audit is true for `data-only` and
+    prints what would have been reached, with the byte and the place in the tree. A name that nobody listed needs code.
+    Whether a model was trained to misbehave is not seen. Raises `MissingFileError`.
+
+    >>> import rehydrate as rh
+    >>> print(rh.audit(b"cos\\nsystem\\n(S'id'\\ntR."))
+    <bytes>: dangerous
+      loading it would have done more than load
+      dangerous: os.system('id')  runs programs; byte 19
+      torch.load(weights_only=True) would refuse it: it is no file that torch.save wrote
+      names of os (1 name)
+    """
+    from rehydrate.checking.audit import audit as judge
+
+    return judge(where)
+
+
+def verify(where: Where | Checkpoint, *, values: bool = False) -> Verification:
+    """Whether a file is as it was written: not cut, its bytes those of the checksums that the writer left, if any.
+
+    Of a file that ends early it names the tensors that are not whole; of one that is damaged, those whose bytes are
+    wrong. `values=True` also counts numbers that are NaN or infinite. True when nothing is wrong; prints itself; bytes
+    are read in pieces. Raises `MissingFileError`.
+
+    >>> import io, torch, rehydrate as rh
+    >>> buffer = io.BytesIO(); torch.save({"a": torch.ones(99), "b": torch.ones(99)}, buffer)
+    >>> print(rh.verify(buffer.getvalue()[:1200]).missing)
+    ('b',)
+    """
+    from rehydrate.checking.verify import verify as check
+
+    return check(where, values=values)
+
+
+def salvage(where: Where | Checkpoint, to: str | os.PathLike[str]) -> Saved:
+    """Save every complete tensor of a file that was cut or damaged, in its place in the tree, into a new file.
+
+    What is not whole, or does not match its checksum, is left out, as are values that are no plain data; the `Saved`
+    says what. Raises `TruncatedError` where no tensor is whole, `SaveError` for what the system refuses (nothing is
+    written then), and what `open` raises for a file that is broken otherwise.
+
+    >>> import io, torch, tempfile, pathlib, rehydrate as rh
+    >>> buffer = io.BytesIO(); torch.save({"a": torch.ones(99), "b": torch.ones(99)}, buffer)
+    >>> file = pathlib.Path(tempfile.mkdtemp()) / "left.pth"
+    >>> rh.salvage(buffer.getvalue()[:1200], file).missing, list(rh.load(file))
+    (('b',), ['a'])
+    """
+    _need_torch("salvage")
+    from rehydrate.placing.values import real_values
+    from rehydrate.writing.salvage import salvage as save_what_is_whole
+
+    return save_what_is_whole(where, to, real_values)
 
 
 def to_device(batch: Batch, model: nn.Module | torch.device | str) -> Batch:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["BY_NAME", "BY_STORAGE", "DTYPES", "DType"]
+__all__ = ["BY_NAME", "BY_SCALAR_TYPE", "BY_STORAGE", "BY_TYPESTRING", "DTYPES", "DType", "dtype_of_typestring"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,3 +82,40 @@ BY_NAME: dict[str, DType] = {dtype.name: dtype for dtype in DTYPES}
 
 BY_STORAGE: dict[str, DType] = {dtype.storage: dtype for dtype in DTYPES if dtype.storage}
 """`Float` of `FloatStorage` and `FloatTensor` → DType."""
+
+BY_SCALAR_TYPE: dict[str, DType] = BY_STORAGE | {
+    name: BY_NAME[name.lower()]
+    for name in (
+        "UInt16", "UInt32", "UInt64", "Float8_e4m3fn", "Float8_e4m3fnuz", "Float8_e5m2", "Float8_e5m2fnuz",
+        "Float8_e8m0fnu",
+    )
+} | {"ComplexHalf": BY_NAME["complex32"]}  # fmt: skip
+"""`c10::ScalarType` → DType: C++ makes names of storages even for types that have no such class in Python."""
+
+BY_TYPESTRING: dict[str, DType] = {
+    f"{letter}{BY_NAME[name].itemsize}": BY_NAME[name]
+    for letter, names in (
+        ("f", ("float16", "float32", "float64")),
+        ("c", ("complex64", "complex128")),
+        ("i", ("int8", "int16", "int32", "int64")),
+        ("u", ("uint8", "uint16", "uint32", "uint64")),
+        ("b", ("bool",)),
+    )
+    for name in names
+}
+"""`f4` of numpy's `<f4` → DType, for every type of numpy's that torch has, too."""
+
+
+def dtype_of_typestring(text: str) -> tuple[DType, bool] | None:
+    """The element type of a numpy typestring, and whether its bytes are big-endian; None for one that torch lacks.
+
+    Without an order in front it is little-endian.
+
+    >>> str(dtype_of_typestring("<f4")[0]), dtype_of_typestring(">f4")[1], dtype_of_typestring("<U3")
+    ('float32', True, None)
+    """
+    order = text[0] if text[:1] in ("<", ">", "|") else "<"
+    dtype = BY_TYPESTRING.get(text.removeprefix(order))
+    if dtype is None or (order == "|" and dtype.itemsize > 1):
+        return None
+    return dtype, order == ">"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import pickle
 import time
 import warnings
@@ -110,6 +111,14 @@ def test_which_that_does_not_exist_gets_the_nearest_name() -> None:
             checkpoint.weights("epoch")
 
 
+def test_which_is_the_name_of_a_part_and_not_of_a_tensor() -> None:
+    with rh.open(saved({"net": state(), "scale": torch.ones(3)})) as checkpoint:
+        with pytest.raises(rh.NoSuchTensorError, match="is one tensor"):
+            checkpoint.weights("scale")
+        with pytest.raises(TypeError, match="which= is the name of a part"):
+            checkpoint.weights(0)  # type: ignore[arg-type]
+
+
 def test_names_that_are_spelled_alike_can_both_be_chosen() -> None:
     with rh.open(saved({"a": {"b": state()}, "a.b": state()})) as checkpoint:
         with pytest.raises(rh.AmbiguousError) as error:
@@ -142,6 +151,18 @@ def test_a_quantised_linear_layer_is_found() -> None:
         data = saved({f"fc.{name}": value for name, value in layer.state_dict().items()})
     with rh.open(data) as checkpoint:
         assert any(ref.dtype.kind == "quantized" for ref in checkpoint.weights().values())
+
+
+def test_quantised_tensors_have_their_names() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        plain = torch.quantize_per_tensor(torch.ones(2, 2), 0.5, 3, torch.qint8)
+        rows = torch.quantize_per_channel(torch.ones(2, 2), torch.ones(2), torch.zeros(2), 0, torch.qint8)
+        data = saved({"conv.weight": plain, "fc.weight": rows, "tied.weight": plain, "fc.bias": torch.ones(2)})
+    with rh.open(data) as checkpoint:
+        weights = checkpoint.weights()
+        assert {"conv.weight", "fc.weight", "tied.weight", "fc.bias"} <= set(weights)
+        assert weights["conv.weight"].numpy().tolist() == [[5, 5], [5, 5]]
 
 
 def test_shared_memory_stays_shared() -> None:
@@ -198,6 +219,29 @@ def test_hostile_shapes_are_searched_at_once(name: str, data: bytes) -> None:
     assert time.process_time() - began < 5
 
 
+def shared() -> Iterator[tuple[str, bytes]]:
+    """Ten thousand records that hold one table of ten thousand entries, in a tenth of a megabyte."""
+    count = 10_000
+    table = b"}q\x00(" + b"".join(b"U\x05%05dN" % at for at in range(count)) + b"u0ccopy_me\nA\nq\x010"
+    yield "one state", b"\x80\x02" + table + b"(" + b"h\x01)\x81h\x00b" * count + b"l."
+    module = b"h\x01)\x81}(U\x0b_parametersh\x00U\x08_modulesh\x00ub"
+    yield "one table of parameters", b"\x80\x02" + table + b"(" + module * count + b"l."
+    yield (
+        "one list of arguments",
+        b"\x80\x02" + b"(" + b"N" * count + b"tq\x000ccopy_me\nA\nq\x010(" + b"h\x01h\x00R" * count + b"l.",
+    )
+
+
+@pytest.mark.parametrize(("name", "data"), list(shared()), ids=[name for name, _ in shared()])
+def test_records_that_share_what_they_hold_are_walked_at_once_or_refused(name: str, data: bytes) -> None:
+    with rh.open(data) as checkpoint:
+        began = time.process_time()
+        for look in (len, str, rh.Checkpoint.weights, lambda checkpoint: checkpoint.weights("a.a")):
+            with contextlib.suppress(rh.RehydrateError):
+                look(checkpoint)
+        assert time.process_time() - began < 2
+
+
 def test_a_tensor_a_thousand_containers_deep_is_a_limit_and_no_flood() -> None:
     tree: object = {"w": torch.zeros(2, 2)}
     for _ in range(400):
@@ -230,6 +274,9 @@ def test_real_files_give_weights_or_say_why_not(test_data: Path) -> None:
         name for name, error in refused.items() if isinstance(error, rh.AmbiguousError) and "models" in error.what
     ]
     for name, weights in chosen.items():
+        assert len(weights) > 0, name
         assert not {"exp_avg", "momentum_buffer", "square_avg"} & {key.split(".")[-1] for key in weights}, name
         assert not all(ref.dtype.name == "uint8" and len(ref.shape) == 1 for ref in weights.values()), name
         assert any(ref.shape for ref in weights.values()), name
+        wrappers = {"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
+        assert not any(wrappers & set(key.split(".")[:-1]) for key in weights), name

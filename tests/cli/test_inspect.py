@@ -144,8 +144,8 @@ def test_the_part_that_is_the_model_is_named_with_what_was_taken_off(run: Run, t
     assert "prefix 'module.' (DataParallel) taken off 9 of 9 names" in out
     assert "epoch: 37\n" in out
     assert "optimizer: an optimizer's state, 6 tensors\n" in out
-    assert "best: 99.25, a numpy float64\n" in out
-    assert "args: a pickled argparse.Namespace with lr, arch\n" in out
+    assert "best: 99.25\n" in out
+    assert "args: Namespace(lr=0.1, arch='net')\n" in out
 
 
 def test_two_models_are_listed_and_neither_is_chosen(run: Run, tmp_path: Path) -> None:

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import argparse
 import collections
-import io
 import pickle
-import zipfile
-from typing import Any
+import types
 
 import numpy
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 import rehydrate as rh
 from rehydrate.cli.parts import held, why_no_model, words
@@ -43,11 +39,14 @@ def listed(obj: object) -> list[str]:
         ({"a": [torch.zeros(1)], "b": 1}, "a dictionary of 2 entries, 1 tensor in it"),
         ({"a": torch.zeros(1)}, "a state dict, 1 tensor"),
         (collections.OrderedDict(a=torch.zeros(1), b=torch.zeros(1)), "a state dict, 2 tensors"),
-        (argparse.Namespace(), "a pickled argparse.Namespace"),
-        (argparse.Namespace(lr=1, wd=2), "a pickled argparse.Namespace with lr, wd"),
-        (argparse.Namespace(**dict.fromkeys("abcdef")), "a pickled argparse.Namespace with a, b, c, d and 2 more"),
+        (argparse.Namespace(), "Namespace()"),
+        (argparse.Namespace(lr=1, wd=[2]), "Namespace(lr=1, wd=[... 1])"),
+        (argparse.Namespace(**dict.fromkeys("abcdefgh", 1)), "Namespace(a=1, b=1, c=1, d=1, e=1, f=1, ... 8)"),
+        (types.SimpleNamespace(a=torch.zeros(1), b=1), "a SimpleNamespace of 2 attributes, 1 tensor in it"),
         (argparse.Namespace, "argparse.Namespace, a class or function by name"),
-        ([numpy.float64(1)], "a list of 1 item"),
+        ([numpy.float64(1), numpy.int8(-3), numpy.bool_(True)], "[1.0, -3, True]"),
+        (numpy.array(["abc", "d"]), "['abc', 'd']"),
+        (numpy.array("2024-02-29", "M8[D]"), "a pickled numpy._core.multiarray._reconstruct"),
     ],
 )  # fmt: skip
 def test_a_value_is_said_as_a_person_would(obj: object, expected: str) -> None:
@@ -62,26 +61,10 @@ def test_models_and_optimizers_are_said_to_be_such() -> None:
     assert said(optimizer()).startswith("the pickled optimizer torch.optim.adam.Adam, ")
 
 
-NUMBERS: dict[str, Any] = {
-    kind: st.integers(numpy.iinfo(kind).min, numpy.iinfo(kind).max)
-    for kind in ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
-} | {"float32": st.floats(width=32), "float64": st.floats(), "float16": st.floats(width=16), "bool": st.booleans()}
-
-
-@settings(max_examples=60, deadline=None)
-@given(st.data())
-def test_a_numpy_number_is_the_number(data: st.DataObject) -> None:
-    kind = data.draw(st.sampled_from(sorted(NUMBERS)))
-    number = numpy.dtype(kind).type(data.draw(NUMBERS[kind]))
-    text, _, name = said(number).partition(", a numpy ")
-    assert name == kind
-    assert text == (f"{float(number):.9g}" if kind.startswith("float") else str(number.item()))
-
-
 def test_a_numpy_array_is_its_type_and_its_shape() -> None:
     assert said(numpy.zeros((3, 4), "float32")) == "a numpy array, float32 [3, 4], 12 numbers"
     assert said(numpy.zeros((), ">i8")) == "a numpy array, int64 [], 1 number"
-    assert said(numpy.array(["abc"])) == "a numpy array, U3 [1], 1 number"
+    assert said([numpy.zeros(2)]) == "a list of 1 item, 1 tensor in it"
 
 
 def test_an_empty_root_and_a_root_that_is_no_container_are_said() -> None:
@@ -89,7 +72,10 @@ def test_an_empty_root_and_a_root_that_is_no_container_are_said() -> None:
     assert listed([]) == ["an empty list"]
     assert listed(None) == ["None"]
     assert listed(torch.zeros(2)) == ["a tensor, float32 [2]"]
-    assert listed(numpy.float64(2)) == ["2, a numpy float64"]
+    assert listed(numpy.float64(2)) == ["2.0"]
+    assert listed(argparse.Namespace(lr=0.1, net=state())) == [
+        "a Namespace with:", "lr: 0.1", "net: a state dict, 9 tensors",
+    ]  # fmt: skip
     assert listed(state()) == ["a state dict, 9 tensors"]
 
 
@@ -114,12 +100,8 @@ def test_keys_of_any_kind_are_spelled() -> None:
 
 def test_a_file_whose_tensors_are_not_read_says_so() -> None:
     assert why_no_model({"a": 1}) == "none in this file"
-    for data in (pickle.dumps(state()), pickle.dumps({"net": state()})):
-        with rh.open(data) as checkpoint:
-            assert why_no_model(checkpoint.tree) == (
-                "none that can be read: pickle wrote its tensors, and torch.save did not"
-            )
-    with zipfile.ZipFile(io.BytesIO(saved({"net": state()}))) as archive:
-        (name,) = (name for name in archive.namelist() if name.endswith("/data.pkl"))
-        with rh.open(archive.read(name)) as checkpoint:
-            assert why_no_model(checkpoint.tree) == "none that can be read: its tensors are elsewhere"
+    whole = pickle.dumps({"net": state()})
+    with rh.open(whole.replace(b"storage", b"nothing")) as checkpoint:  # bytes of tensors that say something else
+        assert why_no_model(checkpoint.tree) == (
+            "none that can be read: pickle wrote its tensors, and torch.save did not"
+        )

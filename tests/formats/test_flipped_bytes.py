@@ -6,7 +6,7 @@ import io
 import pickle
 import struct
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy
 import pytest
@@ -18,6 +18,7 @@ from rehydrate.errors import RehydrateError
 
 from ..effort import FACTOR
 from ..hostile.archives import torch_zip
+from ..hostile.archives_tar import Member, record, said, tar_of, torch_tar
 from ..hostile.assembler import empty_dict, pickle_of, setitem, tensor, unicode
 from ..hostile.examining import check_message, check_text
 from ..pickles.described import outline_of
@@ -110,6 +111,30 @@ def _without_order(tree: object) -> str:
     return repr([token[:-1] if token[:1] == ("storage",) else token for token in tree])  # type: ignore[index,attr-defined]
 
 
+def saved_before_1_6() -> bytes:
+    whole = torch.arange(4.0)
+    buffer = io.BytesIO()
+    torch.save({"w": whole, "part": whole[1:], "n": 3}, buffer, _use_new_zipfile_serialization=False)
+    return buffer.getvalue()
+
+
+def packed_in_a_tar() -> bytes:
+    return tar_of(said(record(b"mtime", b"1.5")), Member(b"net.pth", saved_before_1_6()))[:3584]
+
+
+@pytest.mark.parametrize("make", [saved_before_1_6, packed_in_a_tar, lambda: torch_tar()[:6144]])
+def test_a_changed_byte_of_a_file_without_checksums_is_read_or_refused(make: Callable[[], bytes]) -> None:
+    data = make()
+    rh.open(data).close()
+    for _, changed in flipped(data):
+        try:
+            with rh.open(changed) as checkpoint:
+                check_text(str(checkpoint))
+                contents(checkpoint)
+        except RehydrateError as error:
+            check_message(error)
+
+
 @pytest.mark.parametrize("protocol", range(6))
 def test_a_changed_byte_of_a_pickle_is_read_or_refused(protocol: int) -> None:
     data = pickle.dumps({"a": [1, 2.5, ("b", None)], 3: {"c", "d"}, "e": b"f"}, protocol)
@@ -121,7 +146,10 @@ def test_a_changed_byte_of_a_pickle_is_read_or_refused(protocol: int) -> None:
             check_message(error)
 
 
-@pytest.mark.parametrize("make", [saved_by_torch, saved_by_rehydrate, repacked, lambda: pickle.dumps([1, "a"] * 9, 4)])
+@pytest.mark.parametrize(
+    "make",
+    [saved_by_torch, saved_by_rehydrate, repacked, saved_before_1_6, lambda: pickle.dumps([1, "a"] * 9, 4)],
+)
 def test_a_file_that_is_cut_anywhere_is_refused(make: object) -> None:
     data = make()  # type: ignore[operator]
     for end in range(len(data)):

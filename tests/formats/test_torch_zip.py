@@ -139,9 +139,9 @@ def test_a_file_of_a_big_endian_machine_is_read_as_torch_reads_it() -> None:
         (lambda m: {**m, "archive/byteorder": b"middle"}, rh.CorruptError, "neither little nor big"),
         (lambda m: {**m, "other/data.pkl": m["archive/data.pkl"]}, rh.AmbiguousError, "two checkpoints"),
         (lambda m: {**m, "beside.txt": b"x"}, rh.AmbiguousError, "beside the checkpoint's folder"),
-        (lambda m: {**m, "archive/constants.pkl": b"N."}, rh.NotACheckpointError, "TorchScript"),
-        (lambda m: {**m, "archive/code/__torch__.py": b""}, rh.NotACheckpointError, "TorchScript"),
-        (without("data.pkl"), rh.NotACheckpointError, "not one that torch.save wrote"),
+        (lambda m: {**m, "archive/constants.pkl": b"N."}, rh.AmbiguousError, "a program beside"),
+        (lambda m: {**m, "archive/code/__torch__.py": b""}, rh.AmbiguousError, "a program beside"),
+        (without("data.pkl"), rh.NotACheckpointError, "none of its files is a checkpoint"),
         (lambda m: {}, rh.NotACheckpointError, "."),
     ],
 )

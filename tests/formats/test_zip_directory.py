@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rehydrate.errors import CorruptError, LimitError, RehydrateError
+from rehydrate.errors import LimitError, RehydrateError
 from rehydrate.formats.zip_directory import ZipDirectory
 from rehydrate.limits import Limits
 from rehydrate.storage.source import MemorySource

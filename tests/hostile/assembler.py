@@ -276,8 +276,12 @@ def storage_id(
     kind: bytes | str = "FloatStorage",
     location: bytes | str = "cpu",
     word: bytes | str = "storage",
+    ending: bytes = b"",
 ) -> bytes:
-    """The tuple of torch's persistent ids; any part may be given as opcodes instead of a value."""
+    """The tuple of torch's persistent ids; any part may be given as opcodes instead of a value.
+
+    `ending` comes after the others: a legacy stream has None there, or what part of a storage is meant.
+    """
     return (
         mark
         + (word if isinstance(word, bytes) else unicode(word))
@@ -285,6 +289,7 @@ def storage_id(
         + (key if isinstance(key, bytes) else unicode(key))
         + (location if isinstance(location, bytes) else unicode(location))
         + (numel if isinstance(numel, bytes) else integer(numel))
+        + ending
         + tuple_
     )
 
@@ -355,10 +360,12 @@ def tensor_run(
     top: int | None = None,
     puts: Sequence[int | None] | None = None,
     requires_grad: bool = False,
+    ending: bytes = b"",
 ) -> bytes:
     """One tensor the way torch writes each after the first.
 
     `top` is the first of its seven memo slots; `puts` gives all seven instead, None for a put that is left out.
+    `ending` is what its persistent id ends with: a legacy stream has None there.
     """
     chosen = list(range(top, top + 7)) if puts is None and top is not None else list(puts or [])
     key_put, id_put, size_put, stride_put, hooks_put, args_put, tensor_put = (
@@ -367,7 +374,7 @@ def tensor_run(
     return (
         recall(slots.rebuild) + mark + mark
         + recall(slots.word) + recall(slots.kind) + unicode(key) + key_put
-        + recall(slots.location) + integer(numel) + tuple_ + id_put + persid_binary
+        + recall(slots.location) + integer(numel) + ending + tuple_ + id_put + persid_binary
         + integer(offset) + numbers(size) + size_put + numbers(stride) + stride_put
         + (newtrue if requires_grad else newfalse) + recall(slots.hooks) + empty_tuple + reduce + hooks_put
         + tuple_ + args_put + reduce + tensor_put

@@ -17,10 +17,17 @@ import sys
 import traceback
 from pathlib import Path
 
-from . import cases_bombs, cases_keys, cases_nesting
+from . import cases_bombs, cases_keys, cases_nesting, cases_packed, cases_torch7, cases_value_bombs
 from .case import Case
 
-CASES: tuple[Case, ...] = cases_bombs.CASES + cases_keys.CASES + cases_nesting.CASES
+CASES: tuple[Case, ...] = (
+    cases_bombs.CASES
+    + cases_keys.CASES
+    + cases_nesting.CASES
+    + cases_torch7.BOMBS
+    + cases_packed.BOMBS
+    + cases_value_bombs.CASES
+)
 
 MEMORY = 3 << 30
 SECONDS = 60

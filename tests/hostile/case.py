@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 from rehydrate.checkpoint.checkpoint import Checkpoint
 from rehydrate.checkpoint.record import Record
@@ -42,6 +42,9 @@ class Case:
     """What must be true of the opened checkpoint; None means that it must be refused."""
     says: str = ""
     """Words that the refusal must contain."""
+    file: str = "net.pth"
+    beside: Mapping[str, bytes] = field(default_factory=dict)
+    """Files in the same folder, of a checkpoint that is several; it is then never opened from memory."""
 
 
 def refuses(name: str, build: Callable[[], bytes], *errors: type[RehydrateError], says: str = "") -> Case:

@@ -38,7 +38,8 @@ class Unsound(Exception):
 
 def examine(case: Case, where: bytes | Path) -> None:
     """Open one file under the guard; `Unsound` says what was wrong."""
-    with guarded(where if isinstance(where, Path) else None), at_most(20):
+    path = where if isinstance(where, Path) else None
+    with guarded(path, beside=bool(case.beside)), at_most(20):
         try:
             checkpoint = rh.open(where)
         except RehydrateError as error:

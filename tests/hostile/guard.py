@@ -1,9 +1,10 @@
 """The audit hook: while a file is being opened, nothing else may happen.
 
 Python reports every import, every `exec`, every opened file, process and socket to audit hooks, from C, before it
-happens. `guarded` lets through a few events that are no effects at all, and the opening of the one file that was
-asked for; any other event ends the test, also one that this table has never heard of. An event is refused (so the
-effect does not happen) and remembered (so that code which swallows the refusal fails all the same).
+happens. `guarded` lets through a few events that are no effects at all, the opening of the one file that was asked for,
+and the start of the one process that reads the index of HDF5 files; any other event ends the test, also one that this
+table has never heard of. An event is refused (so the effect does not happen) and remembered (so that code which
+swallows the refusal fails all the same).
 
 An audit hook can never be removed; ours is added once in a process and sleeps outside of `guarded`.
 
@@ -17,10 +18,14 @@ import gc
 import os
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 from rehydrate.formats import opening
+from rehydrate.formats.contract import Request
+from rehydrate.formats.hdf5_apart import SCRIPT
+from rehydrate.storage.source import Source
 
 HARMLESS = frozenset(
     {
@@ -45,6 +50,8 @@ class _State:
     is_installed = False
     is_awake = False
     path: str | None = None
+    folder: str | None = None
+    """Where other files may be read, too, for a checkpoint that is several."""
     breaches: list[str]
 
 
@@ -59,7 +66,7 @@ _reading = _Reading()
 
 
 def _hook(event: str, args: tuple[object, ...]) -> None:
-    if event in HARMLESS:
+    if event in HARMLESS or _is_the_reader_of_hdf5(event, args):
         return
     if _reading.is_on:
         _reading.is_on = False  # describing the event must not be watched
@@ -77,17 +84,30 @@ def _hook(event: str, args: tuple[object, ...]) -> None:
     raise GuardBreached(description)
 
 
+def _is_the_reader_of_hdf5(event: str, args: tuple[object, ...]) -> bool:
+    """Our own script in a process of its own, with nothing of the file in its command; and the two pipes to it.
+
+    It confines itself, see `formats/hdf5_index`. Taking up a descriptor that is open already opens nothing.
+    """
+    if event == "open":
+        return isinstance(args[0], int)
+    return event == "subprocess.Popen" and args[:3] == (sys.executable, [sys.executable, "-P", SCRIPT], None)
+
+
 def _is_the_file(args: tuple[object, ...]) -> bool:
     path, mode, flags = args
     if _State.path is None or not isinstance(path, (str, os.PathLike)):
         return False
     reads = not isinstance(mode, str) or not set(mode) & set("wax+")
-    return reads and isinstance(flags, int) and not flags & _WRITES and os.fspath(path) == _State.path
+    is_it = os.fspath(path) == _State.path or os.path.dirname(os.fspath(path)) == _State.folder
+    return reads and isinstance(flags, int) and not flags & _WRITES and is_it
 
 
 @contextmanager
-def guarded(path: str | os.PathLike[str] | None = None) -> Iterator[None]:
+def guarded(path: str | os.PathLike[str] | None = None, *, beside: bool = False) -> Iterator[None]:
     """Nothing may happen inside but the reading of `path`; modules and folder are afterwards as before.
+
+    `beside` lets files of the same folder be read.
 
     What opening needs must be imported before; `warm` does it.
     """
@@ -97,6 +117,7 @@ def guarded(path: str | os.PathLike[str] | None = None) -> Iterator[None]:
     gc.disable()  # finalizers of an earlier test are not the reader's doing
     _State.breaches = []
     _State.path = None if path is None else os.fspath(path)
+    _State.folder = os.path.dirname(os.fspath(path)) if path is not None and beside else None
     _State.is_awake = True
     try:
         yield
@@ -124,18 +145,33 @@ def watch_every_opening() -> None:
     _install()
     read = opening._read
 
-    def watched(*args: object) -> object:
+    def watched(source: Source, request: Request) -> object:
         if _State.is_awake or _reading.is_on:
-            return read(*args)
+            return read(source, request)
+        if request.beside is not None:
+            request = replace(request, beside=_unwatched(request.beside))
         _reading.is_on, _reading.breach = True, ""
         try:
-            return read(*args)
+            return read(source, request)
         finally:
             _reading.is_on = False
             if _reading.breach:
                 raise GuardBreached(_reading.breach)
 
     opening._read = watched
+
+
+def _unwatched(open_beside: Callable[[str], Source]) -> Callable[[str], Source]:
+    """The one way to another file that a format is given; what it lets through has tests of its own."""
+
+    def opened(name: str) -> Source:
+        was_on, _reading.is_on = _reading.is_on, False
+        try:
+            return open_beside(name)
+        finally:
+            _reading.is_on = was_on
+
+    return opened
 
 
 def warm() -> None:
@@ -146,9 +182,16 @@ def warm() -> None:
 
     from .archives import torch_zip
     from .assembler import empty_dict, pickle_of, tensor, unicode
+    from .gguf_files import gguf_of, info
+    from .hdf5_files import Fields, hdf5_of
 
     with rh.open(pickle_of(empty_dict)) as checkpoint:
         str(checkpoint)
+    with rh.open(hdf5_of(Fields(layout=2))) as checkpoint:
+        str(checkpoint)
+        checkpoint["g.w"].numpy()
+    with rh.open(gguf_of([info("w", (32,), 2)], data=bytes(18))) as checkpoint:
+        checkpoint["w"].numpy()
     with rh.open(torch_zip(pickle_of(empty_dict + unicode("w") + tensor() + b"s"))) as checkpoint:
         str(checkpoint)
         checkpoint["w"].numpy()

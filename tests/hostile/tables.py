@@ -2,7 +2,27 @@
 
 from __future__ import annotations
 
-from . import cases_archives, cases_flow, cases_impostors, cases_names, cases_said, cases_state, cases_tensors
+from . import (
+    cases_archives,
+    cases_dcp,
+    cases_flow,
+    cases_gguf,
+    cases_hdf5,
+    cases_impostors,
+    cases_legacy,
+    cases_names,
+    cases_npy,
+    cases_packed,
+    cases_safetensors,
+    cases_said,
+    cases_state,
+    cases_tar,
+    cases_tensors,
+    cases_torch7,
+    cases_torch_tar,
+    cases_torchscript,
+    cases_values,
+)
 from .case import Case
 
 CASES: tuple[Case, ...] = (
@@ -12,5 +32,17 @@ CASES: tuple[Case, ...] = (
     *cases_tensors.CASES,
     *cases_archives.CASES,
     *cases_impostors.CASES,
+    *cases_npy.CASES,
+    *cases_gguf.CASES,
+    *cases_hdf5.CASES,
+    *cases_torch7.CASES,
+    *cases_torchscript.CASES,
+    *cases_tar.CASES,
+    *cases_torch_tar.CASES,
+    *cases_legacy.CASES,
+    *cases_packed.CASES,
+    *cases_safetensors.CASES,
+    *cases_dcp.CASES,
+    *cases_values.CASES,
     *cases_said.CASES,
 )

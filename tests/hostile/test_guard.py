@@ -17,6 +17,7 @@ import pytest
 
 import rehydrate as rh
 from rehydrate.formats import opening
+from rehydrate.formats.contract import head_of
 
 from .guard import GuardBreached
 
@@ -86,6 +87,20 @@ def test_the_guard_lets_one_file_be_read(guard, tmp_path):
         pass
 
 
+def test_the_guard_lets_files_beside_it_be_read_where_that_is_asked_for(guard, tmp_path):
+    path, other = tmp_path / "the file", tmp_path / "another"
+    other.write_bytes(b"x")
+    (tmp_path / "below").mkdir()
+    (tmp_path / "below" / "a third").write_bytes(b"x")
+    with guard(path, beside=True):
+        os.close(os.open(other, os.O_RDONLY))
+    for name, mode in ((other, "r+b"), (tmp_path / "below" / "a third", "rb")):
+        with pytest.raises(GuardBreached), guard(path, beside=True):
+            open(name, mode).close()
+    with pytest.raises(GuardBreached), guard(path):
+        open(other, "rb").close()
+
+
 def test_the_guard_sleeps_outside(guard):
     with guard():
         io.BytesIO(b"x").read()
@@ -95,17 +110,18 @@ def test_the_guard_sleeps_outside(guard):
 @pytest.mark.parametrize("effect", EFFECTS)
 def test_every_opening_of_the_session_is_watched(effect, monkeypatch, tmp_path):
     (tmp_path / "the file").write_bytes(b"x")
-    monkeypatch.setattr(opening, "what_it_is", lambda head: EFFECTS[effect](tmp_path))
+    monkeypatch.setattr(opening, "head_of", lambda source: EFFECTS[effect](tmp_path))
     with pytest.raises(GuardBreached):
         rh.open(b"N.")
     assert [entry.name for entry in tmp_path.iterdir()] == ["the file"]
 
 
 def test_an_opening_that_swallows_a_refusal_fails_all_the_same(monkeypatch):
-    def swallowing(head):
+    def swallowing(source):
         with suppress(BaseException):
             os.system("true")
+        return head_of(source)
 
-    monkeypatch.setattr(opening, "what_it_is", swallowing)
+    monkeypatch.setattr(opening, "head_of", swallowing)
     with pytest.raises(GuardBreached):
         rh.open(b"N.")

@@ -149,11 +149,11 @@ KEYS = st.one_of(
 
 
 @st.composite
-def trees(draw: st.DrawFn) -> object:
+def trees(draw: st.DrawFn, dtypes: tuple[torch.dtype, ...] = DTYPES) -> object:
     """A graph of containers over atoms and tensors, reached from one of them."""
     nodes: list[Any] = draw(st.lists(atoms(), min_size=1, max_size=6))
     for _ in range(draw(st.integers(0, 3))):
-        nodes.extend(draw(dense_tensors()))
+        nodes.extend(draw(dense_tensors(dtypes)))
     if draw(st.booleans()):
         nodes.append(draw(composites()))
     if draw(st.booleans()):

@@ -13,9 +13,11 @@ from functools import cached_property
 
 import torch
 
-from rehydrate.formats.torch_zip import _Storages
+from rehydrate.formats import legacy_storages
+from rehydrate.formats.torch_archive import Storages
 from rehydrate.formats.zip_directory import ZipDirectory
 from rehydrate.limits import Limits
+from rehydrate.pickles.tensor_runs import Persistent
 from rehydrate.storage.source import MemorySource
 
 from ..hostile.archives import torch_zip
@@ -52,10 +54,13 @@ class Saved:
 
     pickle: bytes
     archive: bytes
+    """The zip file around it; empty for a pickle of a legacy stream."""
     folder: str = "archive/"
 
-    def storages(self) -> _Storages:
-        return _Storages(ZipDirectory(MemorySource(self.archive), Limits()), self.folder, "raw")
+    def storages(self) -> Persistent:
+        if not self.archive:
+            return legacy_storages.Storages(MemorySource(b""))
+        return Storages(ZipDirectory(MemorySource(self.archive), Limits()), self.folder + "data/", "raw")
 
     @cached_property
     def boundaries(self) -> list[int]:
@@ -68,10 +73,22 @@ def saved(seed: int) -> Saved:
     rng = random.Random(seed)
     protocol = rng.choice((2, 2, 2, 2, 2, 3, 4))
     buffer = io.BytesIO()
-    torch.save(_state_dict(rng), buffer, pickle_protocol=protocol)
+    is_legacy = rng.random() < 0.4
+    torch.save(_state_dict(rng), buffer, pickle_protocol=protocol, _use_new_zipfile_serialization=not is_legacy)
+    if is_legacy:
+        return Saved(_fourth(buffer.getvalue()), b"")
     with zipfile.ZipFile(buffer) as archive:
         name = next(name for name in archive.namelist() if name.endswith("/data.pkl"))
         return Saved(archive.read(name), buffer.getvalue(), name.removesuffix("data.pkl"))
+
+
+def _fourth(stream: bytes) -> bytes:
+    """The object's pickle in a legacy stream."""
+    begins = [0]
+    for _ in range(4):
+        last = max(at for _, _, at in pickletools.genops(stream[begins[-1] :]) if at is not None)
+        begins.append(begins[-1] + last + 1)
+    return stream[begins[3] : begins[4]]
 
 
 def _state_dict(rng: random.Random) -> object:
@@ -157,13 +174,14 @@ def assembled(seed: int, length: int) -> Saved:
     first = rng.choice((0, 0, 3, 250, 300))
     opening, slots = run_opening(kind=rng.choice(("FloatStorage", "ByteStorage")), first=first)
     width = 4 if b"Float" in opening else 1
+    is_legacy = rng.random() < 0.4
     parts, top = [empty_dict, mark, opening] if rng.random() < 0.5 else [opening, empty_dict, mark], first + 5
     for _ in range(length):
         parts.append(unicode(rng.choice(_WORDS)))
         if rng.random() < 0.9:
             parts.append(keep(top))
             top += 1
-        run, used = _some_run(rng, slots, top, width)
+        run, used = _some_run(rng, slots, top, width, is_legacy)
         parts.append(run)
         top += used
         if rng.random() < 0.15:
@@ -171,16 +189,19 @@ def assembled(seed: int, length: int) -> Saved:
     parts.append(setitems)
     end: Callable[[], bytes] = rng.choice((lambda: b"", lambda: dup + pop, lambda: recall(_slot(rng, top)) + pop))
     storages = {str(key): bytes(16) for key in range(4)}
-    return Saved(proto(2) + b"".join(parts) + end() + stop, torch_zip(none, storages))
+    archive = b"" if is_legacy else torch_zip(none, storages)
+    return Saved(proto(2) + b"".join(parts) + end() + stop, archive)
 
 
-def _some_run(rng: random.Random, slots: RunSlots, top: int, width: int) -> tuple[bytes, int]:
+def _some_run(rng: random.Random, slots: RunSlots, top: int, width: int, is_legacy: bool) -> tuple[bytes, int]:
     """A run and the slots it takes; one in ten is not what it should be."""
     numel = 16 // width
-    size, stride, key, offset = [2, 2], [2, 1], str(rng.randrange(4)), 0
+    size, stride, offset = [2, 2], [2, 1], 0
+    key = str(rng.randrange(4) + (94155202811312 if is_legacy and rng.random() < 0.9 else 0))
+    ending = none if is_legacy else b""
     puts: list[int | None] = list(range(top, top + 7))
     if rng.random() < 0.12:
-        fault = rng.randrange(9)
+        fault = rng.randrange(10)
         if fault == 0:
             puts[rng.randrange(7)] = rng.choice((None, _slot(rng, top)))
         elif fault == 1:
@@ -188,7 +209,7 @@ def _some_run(rng: random.Random, slots: RunSlots, top: int, width: int) -> tupl
         elif fault == 2:
             numel = rng.choice((numel + 1, 0, 1 << 31, -1))
         elif fault == 3:
-            key = rng.choice(("", "9", "00", "١", "x"))
+            key = rng.choice(("", "9", "00", "١", "x", "9" * 20, "9" * 21))
         elif fault == 4:
             size = rng.choice(([1 << 20, 2], [], [0, 0], [1], [2] * 9, [-1, 2]))
         elif fault == 5:
@@ -199,9 +220,12 @@ def _some_run(rng: random.Random, slots: RunSlots, top: int, width: int) -> tupl
             five = (slots.rebuild, slots.word, slots.kind, slots.location, slots.hooks)
             part = rng.choice(("rebuild", "word", "kind", "location", "hooks"))
             slots = replace(slots, **{part: rng.choice((*five, _slot(rng, top)))})
+        elif fault == 8:
+            ending = rng.choice((none, b"", empty_list, none + none))
         else:
             stride = rng.choice(([0, 0], [1 << 20, 1 << 20], [1, 1, 1], []))
-    run = tensor_run(slots, key, numel, size, stride, offset=offset, puts=puts, requires_grad=rng.random() < 0.3)
+    grads = rng.random() < 0.3
+    run = tensor_run(slots, key, numel, size, stride, offset=offset, puts=puts, requires_grad=grads, ending=ending)
     if rng.random() < 0.02:
         run = run[: rng.randrange(1, len(run))] + run
     return run, 7

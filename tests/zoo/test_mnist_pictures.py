@@ -184,7 +184,7 @@ ELSEWHERE = {
     "a HEIC photograph": b"\0\0\0\x18ftypheic" + bytes(60),
     "a film": b"\0\0\0\x18ftypmp42" + bytes(60),
     "a Git LFS pointer": b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"0" * 64 + b"\nsize 9\n",
-    "no picture": b"just some words that somebody wrote",
+    "plain text": b"just some words that somebody wrote",
 }
 
 

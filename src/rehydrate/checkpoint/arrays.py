@@ -61,7 +61,7 @@ def read_elements(ref: TensorRef) -> Array:
         )
     element = array_dtype(ref.dtype)
     if ref.numel == 0:
-        return numpy.empty((*ref.shape, *element.shape), element.base)
+        return _empty(ref, element)
     width = ref.dtype.itemsize
     data, coding = ref.storage.read(ref.offset * width, ref.window.extent * width)
     flat = numpy.frombuffer(data, element.base)
@@ -76,3 +76,14 @@ def read_elements(ref: TensorRef) -> Array:
         (*(stride * width for stride in ref.strides), *((inner,) if element.shape else ())),
     )
     return window.copy()
+
+
+def _empty(ref: TensorRef, element: numpy.dtype[Any]) -> Array:
+    """An array without elements; numpy multiplies its other extents all the same."""
+    try:
+        return numpy.empty((*ref.shape, *element.shape), element.base)
+    except ValueError as error:
+        raise LimitError(
+            "numpy has no array of this shape, although it would be empty",
+            where=f"{shown(ref.name)} {dimensions(ref.shape)}",
+        ) from error

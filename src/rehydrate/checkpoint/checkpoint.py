@@ -39,6 +39,7 @@ class Checkpoint(Mapping[str, TensorRef]):
         kept: tuple[object, ...] = (),
         traces: tuple[Trace, ...] = (),
         checksums: Callable[[], Iterable[Checksum]] | None = None,
+        model: Callable[[], object] | None = None,
     ) -> None:
         self.source = source
         self._kept = kept
@@ -54,6 +55,8 @@ class Checkpoint(Mapping[str, TensorRef]):
         """What each pickle in the file would have had an unpickler do."""
         self.checksums = checksums
         """The checksums that the writer left, one by one; None for a format that has none."""
+        self._model = model
+        # Where the format itself says what the model is: gives a tree of nothing else, or None.
 
     @cached_property
     def _paths(self) -> dict[str, Path]:
@@ -84,7 +87,8 @@ class Checkpoint(Mapping[str, TensorRef]):
 
     def weights(self, which: str | None = None) -> Weights:
         """The model's own tensors, containers and wrappers taken off; see `checkpoint.weights`."""
-        return find_weights(self.tree, self.attributes, which)
+        model = self._model() if self._model is not None and which is None else None
+        return find_weights(self.tree if model is None else model, self.attributes, which)
 
     def close(self) -> None:
         """Give the file back."""

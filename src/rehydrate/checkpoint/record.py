@@ -7,13 +7,19 @@ identity, so a record may be a dictionary's key, and its representation is bound
 
 from __future__ import annotations
 
+from argparse import Namespace
 from collections import deque
 from collections.abc import Mapping
 from itertools import islice
+from types import SimpleNamespace
 
+from rehydrate.dtypes import DType
 from rehydrate.text import shown
 
-__all__ = ["Record", "brief"]
+__all__ = ["NAMESPACES", "Record", "brief"]
+
+NAMESPACES = (Namespace, SimpleNamespace)
+"""Classes of Python's own that hold attributes and nothing else; a file's become real ones."""
 
 BRIEF_ITEMS = 6
 """Items of a container that a one-line description shows."""
@@ -86,6 +92,12 @@ def _brief(value: object, depth: int) -> str:
     if isinstance(value, (list, tuple, set, frozenset, deque)):
         inside = [brief(item, depth - 1) for item in islice(value, BRIEF_ITEMS)] if depth > 0 else []
         return ("[{}]" if isinstance(value, (list, deque)) else "({})").format(_joined(inside, len(value)))
+    if isinstance(value, DType):
+        return f"<{value.name}>"
+    if isinstance(value, NAMESPACES):  # their own `repr` goes as deep as the file does
+        pairs = islice(vars(value).items(), BRIEF_ITEMS)
+        inside = [f"{shown(key)}={brief(item, depth - 1)}" for key, item in pairs] if depth > 0 else []
+        return f"{type(value).__name__}({_joined(inside, len(vars(value)))})"
     if isinstance(value, int) and not isinstance(value, bool) and value.bit_length() > 128:
         return f"<an integer of {value.bit_length():,} bits>"
     return shown(repr(value))

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import numpy
     import torch
 
-__all__ = ["NO_TRAITS", "Piece", "Storage", "TensorRef", "Window", "row_major"]
+__all__ = ["NO_TRAITS", "Piece", "Storage", "StorageView", "TensorRef", "Window", "row_major"]
 
 Part = SupportsIndex | slice | EllipsisType
 """What chooses along one dimension."""
@@ -73,6 +73,17 @@ class Storage:
         """
         return self.find(self.entry)
 
+    @property
+    def held(self) -> int:
+        """Bytes, from the first, that are in the file without a gap: all, unless it was cut."""
+        held = 0
+        for piece in self.locate():
+            there = min(piece.length, piece.source.size - piece.start)
+            if piece.at != held or there < piece.length:
+                return held + (max(there, 0) if piece.at == held else 0)
+            held += piece.length
+        return held
+
     def read(self, start: int, length: int) -> tuple[bytes, str]:
         """`length` bytes from `start`, and their coding."""
         found: list[bytes] = []
@@ -93,6 +104,18 @@ class Storage:
         )
 
 
+@dataclass(slots=True, eq=False)
+class StorageView(Storage):
+    """A run of another storage that torch's oldest files name as if it were a storage of its own.
+
+    A tensor on it becomes a tensor on the whole, so that what shared memory still does.
+    """
+
+    whole: Storage = field(kw_only=True)
+    shift: int = field(kw_only=True)
+    """Bytes of the whole before its first."""
+
+
 NO_TRAITS: frozenset[str] = frozenset()
 
 
@@ -107,7 +130,8 @@ class Window:
     offset: int = 0
     """Elements of the storage before the first one."""
     traits: frozenset[str] = NO_TRAITS
-    """Any of `parameter`, `requires_grad`, `conj`, `neg`, as torch keeps them beside a tensor's bytes."""
+    """Any of `parameter`, `requires_grad`, `conj`, `neg`, as torch keeps them beside a tensor's bytes; `array` for one
+    of numpy's in a pickle."""
 
     @property
     def extent(self) -> int:
@@ -191,7 +215,7 @@ class TensorRef:
     def is_whole(self) -> bool:
         """Whether every byte that it shows is in the file; some are not where the file was cut."""
         reach = self.window.reach
-        return not reach or _held(self.pieces) >= reach
+        return not reach or self.storage.held >= reach
 
     def numpy(self) -> numpy.ndarray[Any, Any]:
         """An array of its own: writable, contiguous, valid after the checkpoint is closed.
@@ -246,17 +270,6 @@ class TensorRef:
     def __repr__(self) -> str:
         name = f"{shown(self.name)} " if self.name else ""
         return f"<{name}{self.dtype} {dimensions(self.shape)}>"
-
-
-def _held(pieces: tuple[Piece, ...]) -> int:
-    """Bytes of a storage, from its first, that lie in their sources without a gap."""
-    held = 0
-    for piece in pieces:
-        there = min(piece.length, piece.source.size - piece.start)
-        if piece.at != held or there < piece.length:
-            return held + (max(there, 0) if piece.at == held else 0)
-        held += piece.length
-    return held
 
 
 def row_major(shape: tuple[int, ...]) -> tuple[int, ...]:

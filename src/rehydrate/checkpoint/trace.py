@@ -39,6 +39,8 @@ class Trace:
     """Those that would have been called."""
     calls: tuple[Call, ...]
     """The calls that did not become plain data, in the file's order."""
+    replaced: tuple[tuple[int, object], ...] = ()
+    """States that were given to something and then replaced by another, with the byte of the pickle where they were."""
 
 
 @dataclass(frozen=True, slots=True)

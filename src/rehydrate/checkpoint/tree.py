@@ -4,21 +4,26 @@ A path is a tuple of keys. Its dotted name is its spelling: `("state_dict", "con
 `state_dict.conv1.weight`, an int key is `[0]`. Where two paths would read alike, keys are quoted: `["a.b"].c`.
 
 Walking is iterative and visits each container once, by its first path: trees may be as deep as a file likes and may
-contain themselves. A pickled module (a record with `_parameters`, `_buffers` and `_modules`) is walked as
-`state_dict()` would walk it.
+contain themselves. A module is walked as `state_dict()` would walk it: `checkpoint.modules`. The integers of a
+quantised tensor have the name that the tensor has.
 """
 
 from __future__ import annotations
 
 import json
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
-from rehydrate.checkpoint.record import Record, brief
+from rehydrate.checkpoint.modules import is_module, module_children, tables_of
+from rehydrate.checkpoint.record import NAMESPACES, Record, brief
 from rehydrate.checkpoint.tensor import TensorRef
 from rehydrate.errors import LimitError
 
-__all__ = ["Below", "Path", "children", "counted_below", "is_module", "names_of", "spelled", "tensors_under"]
+__all__ = [
+    "Below", "Openings", "Path", "children", "counted_below", "integers_of", "names_of", "spelled", "tensors_under",
+    "value_at",
+]  # fmt: skip
 
 Path = tuple[object, ...]
 """Keys from the root of a tree to a value in it."""
@@ -28,7 +33,7 @@ DEEPEST = 256
 LETTERS = 1 << 28
 """Letters of all paths together: two hundred for each of a million tensors. One long key may stand in every path."""
 
-LAYERS_AGAIN = 100_000
+ENTRIES_AGAIN = 100_000
 """Entries of layers that stand in a second place; layers that hold each other twice double with each level."""
 _MOST = 1 << 62
 """Where counting stops, for the same reason."""
@@ -38,42 +43,23 @@ _LONGEST_NUMBER = 64
 _QUOTED = 3
 """How many of a path's last keys are tried in quotes, one after the other, to tell it from others."""
 
-_CONTAINERS = (dict, list, tuple, set, frozenset, Record)
+_QUANTISED = ("torch._utils", "_rebuild_qtensor")
 
-
-def is_module(value: object) -> bool:
-    """Whether this is the record of a pickled `torch.nn.Module`."""
-    return (
-        isinstance(value, Record)
-        and isinstance(value.state, dict)
-        and isinstance(value.state.get("_parameters"), dict)
-        and isinstance(value.state.get("_modules"), dict)
-    )
+_CONTAINERS = (dict, list, tuple, set, frozenset, deque, Record, *NAMESPACES)
 
 
 def children(value: object) -> Iterator[tuple[object, object]]:
     """The (key, child) pairs of one container; nothing for anything else."""
     if isinstance(value, Mapping):
         yield from value.items()
-    elif isinstance(value, (list, tuple, set, frozenset)):
+    elif isinstance(value, (list, tuple, set, frozenset, deque)):
         yield from enumerate(value)
+    elif isinstance(value, NAMESPACES):
+        yield from vars(value).items()
     elif is_module(value):
-        yield from _module_children(value)
+        yield from module_children(value)
     elif isinstance(value, Record):
         yield from _record_children(value)
-
-
-def _module_children(module: object) -> Iterator[tuple[object, object]]:
-    """Parameters, persistent buffers and submodules, in the order of `state_dict()`."""
-    state = module.state  # type: ignore[attr-defined]
-    transient = state.get("_non_persistent_buffers_set")
-    if not isinstance(transient, (set, frozenset)):  # modules of before torch 1.5 have none
-        transient = frozenset()
-    yield from state["_parameters"].items()
-    buffers = state.get("_buffers")
-    if isinstance(buffers, dict):
-        yield from ((name, buffer) for name, buffer in buffers.items() if name not in transient)
-    yield from state["_modules"].items()
 
 
 def _record_children(record: Record) -> Iterator[tuple[object, object]]:
@@ -82,9 +68,46 @@ def _record_children(record: Record) -> Iterator[tuple[object, object]]:
         yield from state.items()
     elif state is not None:
         yield "state", state
-    yield from ((("args", at), item) for at, item in enumerate(record.args or ()))
+    first = 0 if integers_of(record) is None else 1  # those stand under the record's own name
+    yield from ((("args", at), item) for at, item in enumerate(record.args or ()) if at >= first)
     yield from ((("kwargs", key), item) for key, item in record.kwargs.items())
     yield from ((("items", at), item) for at, item in enumerate(record.items))
+
+
+class Openings:
+    """Opens the containers of one tree, and notices where they hold the same things again and again.
+
+    A module in two places has its names in both. Records that share one table are no honest file's, and a table of a
+    kilobyte would be walked a thousand times. Raises `LimitError` where that goes beyond what layers need.
+    """
+
+    def __init__(self) -> None:
+        self._tables: set[int] = set()
+        self._again = 0
+
+    def children(self, value: object) -> Iterator[tuple[object, object]]:
+        """See `children`."""
+        for table in tables_of(value) if isinstance(value, Record) else ():
+            if id(table) in self._tables:
+                self._again += len(table)
+            self._tables.add(id(table))
+        if self._again > ENTRIES_AGAIN:
+            raise LimitError("the layers of this file's modules lie in each other too often to have names")
+        return children(value)
+
+
+def value_at(tree: object, path: Path) -> object:
+    """The value that a path leads to; None where it leads nowhere, or where two values have the same key."""
+    for key in path:
+        tree = tree.get(key) if isinstance(tree, Mapping) else dict(children(tree)).get(key)
+    return tree
+
+
+def integers_of(value: object) -> TensorRef | None:
+    """The integers of a quantised tensor, which is a record of them and of how they are scaled; None for all else."""
+    if isinstance(value, Record) and value.args and (value.module, value.name) == _QUANTISED:
+        return value.args[0] if isinstance(value.args[0], TensorRef) else None
+    return None
 
 
 def tensors_under(root: object) -> Iterator[tuple[Path, TensorRef]]:
@@ -96,29 +119,29 @@ def tensors_under(root: object) -> Iterator[tuple[Path, TensorRef]]:
     if isinstance(root, TensorRef):
         yield (), root
         return
+    if (integers := integers_of(root)) is not None:
+        yield (), integers
     seen = {id(root)}
     keys: list[object] = []
     letters = [0]
     spent = 0
-    stack = [children(root)]
+    openings = Openings()
+    stack = [openings.children(root)]
     owners = [root]
-    again = 0
     while stack:
         for key, child in stack[-1]:
-            if isinstance(child, TensorRef):
+            ref = child if isinstance(child, TensorRef) else integers_of(child)
+            if ref is not None:
                 spent += letters[-1] + (len(key) if isinstance(key, str) else 1)
                 if len(stack) > DEEPEST or spent > LETTERS:
                     raise LimitError("the paths of this file's tensors are too long to have names")
-                yield (*keys, key), child
-            elif isinstance(child, _CONTAINERS) and (id(child) not in seen or _is_layer_of(child, owners)):
-                again += _entries(child) if id(child) in seen else 0
-                if again > LAYERS_AGAIN:
-                    raise LimitError("the layers of this file's modules lie in each other too often to have names")
+                yield (*keys, key), ref
+            if isinstance(child, _CONTAINERS) and (id(child) not in seen or _is_layer_of(child, owners)):
                 seen.add(id(child))
                 owners.append(child)
                 keys.append(key)
                 letters.append(letters[-1] + (len(key) if isinstance(key, str) else 1))
-                stack.append(children(child))
+                stack.append(openings.children(child))
                 break
         else:
             stack.pop()
@@ -126,12 +149,6 @@ def tensors_under(root: object) -> Iterator[tuple[Path, TensorRef]]:
             letters.pop()
             if keys:
                 keys.pop()
-
-
-def _entries(module: object) -> int:
-    """How many values a module names, itself included."""
-    state = module.state  # type: ignore[attr-defined]
-    return 1 + sum(len(part) for part in map(state.get, ("_parameters", "_buffers", "_modules")) if part)
 
 
 class Below(NamedTuple):
@@ -147,19 +164,20 @@ def counted_below(root: object) -> dict[int, Below]:
     In one pass, however much is shared. What a container holds of itself counts as nothing.
     """
     counts = {id(root): Below(0, 0)}
-    stack = [(root, children(root))]
+    openings = Openings()
+    stack = [(root, openings.children(root))]
     totals = [[0, 0]]
     while stack:
         value, inside = stack[-1]
         for _, child in inside:
             total = totals[-1]
             total[1] += 1
-            if isinstance(child, TensorRef):
+            if isinstance(child, TensorRef) or integers_of(child) is not None:
                 total[0] += 1
-            elif isinstance(child, _CONTAINERS):
+            if isinstance(child, _CONTAINERS):
                 if id(child) not in counts:
                     counts[id(child)] = Below(0, 0)
-                    stack.append((child, children(child)))
+                    stack.append((child, openings.children(child)))
                     totals.append([0, 0])
                     break
                 _add(total, counts[id(child)])

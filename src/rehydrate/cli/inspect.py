@@ -7,21 +7,23 @@ from collections.abc import Iterator
 
 import click
 
-from rehydrate.api import open as open_checkpoint
 from rehydrate.checkpoint.checkpoint import Checkpoint
 from rehydrate.checkpoint.tree import spelled
 from rehydrate.checkpoint.weights import Weights, find_models
 from rehydrate.cli.inputs import explained, refuse_stream
+from rehydrate.cli.kinds import as_json, what
 from rehydrate.cli.layers import table
 from rehydrate.cli.out import WIDTH, answer, complain, first_columns, problem_of, rows, say
 from rehydrate.cli.parts import held, why_no_model
 from rehydrate.errors import AmbiguousError, NoSuchTensorError, RehydrateError
+from rehydrate.formats.opening import open_checkpoint
 from rehydrate.text import columns, counted, listed, shown, size
 from rehydrate.zoo.mnist.shapes import known_as
 
 __all__ = ["command"]
 
-_WORDS = {"torch-zip": "a torch zip file", "pickle": "a plain pickle"}
+_UNSAFE = {"pickle": "pickle.load", "joblib": "joblib.load"}
+"""What people open a format with that runs what it says, where it is not torch."""
 _IMPORTS = 6
 """Names that are listed of those that an unsafe load would have imported."""
 _NOTABLE = frozenset({"os", "posix", "nt", "sys", "subprocess", "builtins", "__builtin__", "shutil", "socket", "runpy"})
@@ -76,7 +78,7 @@ def command(context: click.Context, files: tuple[str, ...], as_json: bool) -> in
 def _report(checkpoint: Checkpoint, path: str) -> Iterator[str]:
     """The lines that a person reads."""
     weights, trouble = _weights(checkpoint)
-    facts = [("is", f"{_what(checkpoint)}, {size(checkpoint.source.size)}"), ("holds", "\n".join(_holds(checkpoint)))]
+    facts = [("is", f"{what(checkpoint)}, {size(checkpoint.source.size)}"), ("holds", "\n".join(_holds(checkpoint)))]
     if weights is not None:
         facts.append(("model", "\n".join(_model(weights))))
     else:
@@ -92,14 +94,6 @@ def _report(checkpoint: Checkpoint, path: str) -> Iterator[str]:
         yield from (f"  {line}" for line in table(weights))
     yield ""
     yield from _next(checkpoint, weights, path)
-
-
-def _what(checkpoint: Checkpoint) -> str:
-    facts = checkpoint.facts
-    words = _WORDS.get(checkpoint.format, f"a {checkpoint.format} file")
-    if facts.get("byteorder") == "big":
-        words += " of big-endian numbers"
-    return f"{words} by {facts['writer']}" if "writer" in facts else f"{words}, protocol {facts.get('protocol')}"
 
 
 def _holds(checkpoint: Checkpoint) -> list[str]:
@@ -150,8 +144,11 @@ def _imports(checkpoint: Checkpoint) -> str:
     """What an unsafe load would have brought in, and that this one did not."""
     names, calls = checkpoint.facts.get("imports"), checkpoint.facts.get("calls")
     if not isinstance(names, tuple) or not names:
+        code = checkpoint.facts.get("code")
+        if isinstance(code, tuple) and code:
+            return f"nothing; but a program lies in it ({counted(len(code), 'file')}), which its own loader would run"
         return "nothing: it is data only"
-    unsafe = "pickle.load" if checkpoint.format == "pickle" else "an unsafe torch.load"
+    unsafe = _UNSAFE.get(checkpoint.format.rpartition("+")[2], "an unsafe torch.load")
     calling = f" and call {len(calls):,}" if isinstance(calls, tuple) and calls else ""
     first = [shown(name, 64) for name in sorted(names, key=_is_plain)]
     return f"none here; {unsafe} would import {counted(len(names), 'name')}{calling}:\n{listed(first, _IMPORTS)}"
@@ -211,7 +208,7 @@ def _facts(checkpoint: Checkpoint, path: str) -> dict[str, object]:
         "ok": True,
         "format": checkpoint.format,
         "bytes": checkpoint.source.size,
-        "facts": {key: list(value) if isinstance(value, tuple) else value for key, value in checkpoint.facts.items()},
+        "facts": {key: as_json(value) for key, value in checkpoint.facts.items()},
         "tensors": [
             {"name": name, "dtype": ref.dtype.name, "shape": list(ref.shape)} for name, ref in checkpoint.items()
         ],

@@ -5,15 +5,14 @@ Reads the inert tree only and builds nothing; every word that comes out of the f
 
 from __future__ import annotations
 
-import math
-import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from itertools import islice
 
-from rehydrate.checkpoint.record import Record, brief
+from rehydrate.checkpoint.candidates import is_optimizer
+from rehydrate.checkpoint.modules import is_module
+from rehydrate.checkpoint.record import NAMESPACES, Record, brief
 from rehydrate.checkpoint.tensor import TensorRef
-from rehydrate.checkpoint.tree import children, is_module, spelled, tensors_under
-from rehydrate.checkpoint.weights import is_optimizer
+from rehydrate.checkpoint.tree import children, spelled, tensors_under
 from rehydrate.dtypes import DType
 from rehydrate.text import counted, dimensions, listed, shown
 
@@ -27,15 +26,7 @@ _LOOKED_AT = 100
 """Entries that are looked at for tensors that are not read."""
 _ATTRIBUTES = 4
 """Attributes of an object that are named."""
-
-_NUMPY = ("numpy.core.multiarray", "numpy._core.multiarray")
-_NUMBERS: Mapping[str, tuple[str, str]] = {
-    "f2": ("e", "float16"), "f4": ("f", "float32"), "f8": ("d", "float64"),
-    "i1": ("b", "int8"), "i2": ("h", "int16"), "i4": ("i", "int32"), "i8": ("q", "int64"),
-    "u1": ("B", "uint8"), "u2": ("H", "uint16"), "u4": ("I", "uint32"), "u8": ("Q", "uint64"),
-    "b1": ("?", "bool"),
-}  # fmt: skip
-"""numpy's code of a type → struct's code, and numpy's name for it."""
+_CONTAINERS = (dict, list, tuple, *NAMESPACES)
 
 
 def held(tree: object) -> list[str]:
@@ -46,12 +37,14 @@ def held(tree: object) -> list[str]:
     if not isinstance(tree, (dict, list, tuple)) and (is_module(tree) or not parts):
         return [words(tree)]
     head = [f"a pickled {shown(tree.path)} with:"] if isinstance(tree, Record) else []
+    if isinstance(tree, NAMESPACES):
+        head = [f"a {type(tree).__name__} with:"]
     if isinstance(tree, (list, tuple)):
         head = [_container(tree)]
     with_tensors = {
         at
         for at, (_, part) in enumerate(parts)
-        if isinstance(part, (TensorRef, dict, list, tuple, Record)) and next(tensors_under(part), None) is not None
+        if isinstance(part, (TensorRef, Record, *_CONTAINERS)) and next(tensors_under(part), None) is not None
     }
     chosen = sorted(sorted(range(len(parts)), key=lambda at: at not in with_tensors)[:_MOST])
     lines = [f"{shown(_key(parts[at][0]), _KEY)}: {words(parts[at][1])}" for at in chosen]
@@ -62,7 +55,7 @@ def held(tree: object) -> list[str]:
 def _parts(tree: object) -> Iterable[tuple[object, object]]:
     """What a root is made of: entries of a container, attributes of an object."""
     if isinstance(tree, Record):
-        return tree.state.items() if isinstance(tree.state, dict) and not _number(tree) else ()
+        return tree.state.items() if isinstance(tree.state, dict) else ()
     return children(tree)
 
 
@@ -72,26 +65,25 @@ def _key(key: object) -> str:
 
 def words(value: object) -> str:
     """A value in a few words."""
+    if isinstance(value, TensorRef) and "array" in value.traits:
+        return f"a numpy array, {value.dtype} {dimensions(value.shape)}, {counted(value.numel, 'number')}"
     if isinstance(value, TensorRef):
         return f"a tensor, {value.dtype} {dimensions(value.shape)}"
     if isinstance(value, DType):
         return f"torch.{value.name}"
     if isinstance(value, Record):
         return _object(value)
-    if isinstance(value, (dict, list, tuple)) and next(tensors_under(value), None) is not None:
-        return _container(value)
-    if isinstance(value, (dict, list, tuple)) and any(map(_number, _values(value))):
+    if isinstance(value, _CONTAINERS) and next(tensors_under(value), None) is not None:
         return _container(value)
     return brief(value, 1)
-
-
-def _values(value: dict[object, object] | list[object] | tuple[object, ...]) -> Iterable[object]:
-    return islice(value.values() if isinstance(value, dict) else value, _MOST)
 
 
 def _container(value: object) -> str:
     """A dictionary or a list by its size and the tensors in it."""
     inside = sum(1 for _ in tensors_under(value))
+    if isinstance(value, NAMESPACES):
+        text = f"a {type(value).__name__} of {counted(len(vars(value)), 'attribute')}"
+        return f"{text}, {counted(inside, 'tensor')} in it"
     length = len(value) if isinstance(value, (dict, list, tuple)) else 0
     if not length:
         return f"an empty {'dictionary' if isinstance(value, dict) else 'list'}"
@@ -114,7 +106,7 @@ def _is_state_dict(value: object) -> bool:
 
 def _object(record: Record) -> str:
     """Something that the file named: what it is to a person, or its class and the names of its attributes."""
-    known = _number(record) or _array(record) or _unread_tensor(record)
+    known = _unread_tensor(record)
     if known:
         return known
     name = shown(record.path, 60)
@@ -125,43 +117,6 @@ def _object(record: Record) -> str:
         return f"the pickled {'model' if is_module(record) else 'optimizer'} {name}, {counted(inside, 'tensor')}"
     names = [shown(key, 24) for key in record.state] if isinstance(record.state, dict) else []
     return f"a pickled {name}" + (f" with {listed(names, _ATTRIBUTES)}" if names else "")
-
-
-def _number(value: object) -> str:
-    """A pickled numpy scalar as the number that it is, or nothing."""
-    if not (isinstance(value, Record) and value.module in _NUMPY and value.name == "scalar"):
-        return ""
-    args = value.args or ()
-    if len(args) != 2 or not isinstance(args[1], bytes):
-        return ""
-    code, order = _numpy_type(args[0])
-    letter, name = _NUMBERS.get(code, ("", ""))
-    if not letter or struct.calcsize("=" + letter) != len(args[1]):
-        return ""
-    (number,) = struct.unpack((">" if order == ">" else "<") + letter, args[1])
-    return f"{number:.9g}, a numpy {name}" if isinstance(number, float) else f"{number}, a numpy {name}"
-
-
-def _array(record: Record) -> str:
-    """A pickled numpy array by its type and shape, or nothing."""
-    state = record.state
-    if record.module not in _NUMPY or record.name != "_reconstruct" or not isinstance(state, tuple) or len(state) < 3:
-        return ""
-    shape = state[1]
-    if not isinstance(shape, tuple) or not all(type(extent) is int and 0 <= extent < 1 << 63 for extent in shape):
-        return ""
-    code, _ = _numpy_type(state[2])
-    name = _NUMBERS.get(code, ("", shown(code, 24)))[1]
-    return f"a numpy array, {name} {dimensions(shape)}, {counted(math.prod(shape), 'number')}"
-
-
-def _numpy_type(value: object) -> tuple[str, str]:
-    """numpy's code of a pickled dtype, and its byte order."""
-    if not isinstance(value, Record) or not value.args or not isinstance(value.args[0], str):
-        return "", ""
-    state = value.state
-    order = state[1] if isinstance(state, tuple) and len(state) > 1 else "<"
-    return value.args[0], order if isinstance(order, str) else "<"
 
 
 def _unread_tensor(record: Record) -> str:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
+from rehydrate.checkpoint.tensor import Storage
 from rehydrate.checkpoint.trace import Call, Trace
+from rehydrate.checkpoint.tree import tensors_under
 from rehydrate.pickles.known import strangers
 from rehydrate.pickles.reading import Reading
+from rehydrate.pickles.torch_names import BY_DEVICE
 
-__all__ = ["facts_of", "trace_of"]
+__all__ = ["facts_of", "facts_of_all", "saved_on", "trace_of"]
 
 
 def facts_of(reading: Reading, **more: object) -> dict[str, object]:
@@ -20,14 +25,34 @@ def facts_of(reading: Reading, **more: object) -> dict[str, object]:
     }
 
 
+def facts_of_all(reading: Reading, others: Iterable[Reading], **more: object) -> dict[str, object]:
+    """The same for a file of several pickles, of which `reading` is the object's; the others name nothing in peace."""
+    facts = facts_of(reading, **more)
+    for other in others:
+        if other is not reading and other.names:
+            found = facts_of(other)
+            for name in ("imports", "calls"):
+                facts[name] = tuple(dict.fromkeys((*facts[name], *found[name])))  # type: ignore[misc]
+    return facts
+
+
+def saved_on(reading: Reading, storages: Iterable[Storage]) -> tuple[str, ...]:
+    """Where the tensors lived. Those that were saved through the CPU have their own device beside the storage's."""
+    if BY_DEVICE in reading.called:
+        return tuple(sorted({ref.storage.location for _, ref in tensors_under(reading.value)}))
+    return tuple(sorted({storage.location for storage in storages}))
+
+
 def trace_of(reading: Reading, where: str = "") -> Trace:
     """What this pickle, which is the member `where` of the file, would have had an unpickler do."""
+    start = reading.start
     return Trace(
         where,
-        reading.start,
-        reading.end - reading.start,
+        start,
+        reading.end - start,
         reading.protocol,
-        reading.names,
+        {name: at - start for name, at in reading.names.items()} if start else reading.names,
         reading.called,
-        tuple(Call(at, record) for at, record in reading.calls),
+        tuple(Call(at - start, record) for at, record in reading.calls),
+        tuple((at - start, state) for at, state in reading.replaced),
     )

@@ -1,110 +1,106 @@
 """What a file is when it is no checkpoint, or none that is read yet: one sentence each, and what to do.
 
-Looks at the first bytes only and never parses further. Each row is something that people really have under the name
-of a checkpoint.
+    impostors_signatures    first bytes that give themselves away
+    impostors_models        models of other libraries, by how their fields are laid out
+    impostors_text          pointers, settings, source code, files that were harmed as text
+    impostors_pages         what servers send instead of a file
+    impostors_archives      archives that are documents, packages, programs
+
+Asked when every format has declined, so that no checkpoint can be taken for something else, however it begins. What
+nobody knows is described as it is: what it begins with, and whether its bytes are text, numbers, or like noise.
 """
 
 from __future__ import annotations
 
-import html
-import re
-from dataclasses import dataclass
+import math
+from collections import Counter
+from shlex import quote
 
+from rehydrate.errors import NotACheckpointError
 from rehydrate.formats.contract import Head
-from rehydrate.text import shown, size
+from rehydrate.formats.impostor import Impostor
+from rehydrate.formats.impostors_models import bare_numbers, by_layout
+from rehydrate.formats.impostors_signatures import by_signature
+from rehydrate.formats.impostors_text import by_text, harmed_as_text
+from rehydrate.storage.source import Source
+from rehydrate.text import counted, shown, size
 
-__all__ = ["Impostor", "what_it_is"]
+__all__ = ["Impostor", "no_checkpoint", "quoted", "what_it_is"]
 
-_LEGACY_MAGIC = b"\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19"
-"""0x1950a86a20f9469cfc6c as a LONG1 opcode: the first value of torch's files before 1.6."""
-
-
-@dataclass(frozen=True, slots=True)
-class Impostor:
-    """What the file is, in words that follow "this is"."""
-
-    what: str
-    hint: str = ""
-    """What to do; FILE stands for the file's own name."""
-    found: str = ""
-
-
-_ELSEWHERE = "rehydrate reads torch zip files and plain pickles; open it with torch and save it again"
-
-_SIGNATURES: tuple[tuple[int, bytes, Impostor], ...] = (
-    (0, b"\x1f\x8b", Impostor("gzip-compressed", "unpack it first: gunzip -c FILE > unpacked.pth")),
-    (0, b"BZh", Impostor("bzip2-compressed", "unpack it first: bunzip2 -c FILE > unpacked.pth")),
-    (0, b"\xfd7zXZ\0", Impostor("xz-compressed", "unpack it first: unxz -c FILE > unpacked.pth")),
-    (0, b"7z\xbc\xaf\x27\x1c", Impostor("a 7-Zip archive", "unpack it first: 7z x FILE")),
-    (0, b"Rar!", Impostor("a RAR archive", "unpack it first: unrar x FILE")),
-    (257, b"ustar", Impostor("a tar archive", "if it contains a checkpoint, unpack it: tar -xf FILE")),
-    (0, b"\x89HDF\r\n\x1a\n", Impostor("an HDF5 file, such as Keras writes")),
-    (0, b"\x93NUMPY", Impostor("a numpy array", "numpy.load reads it")),
-    (0, b"GGUF", Impostor("a GGUF file, such as llama.cpp reads")),
-    (4, b"ET12", Impostor("an ExecuTorch program")),
-    (0, b"\x89PNG", Impostor("a PNG picture")),
-    (0, b"\xff\xd8\xff", Impostor("a JPEG picture")),
-    (0, b"%PDF", Impostor("a PDF document")),
-    (8, b"\x03\0\0\0V 1", Impostor("a file of Torch7 for Lua, from before PyTorch")),
-    (2, _LEGACY_MAGIC, Impostor("a torch file from before 1.6 (legacy stream)", _ELSEWHERE)),
-)
+_SAMPLES = 64
+"""Places of a file of zeros that are looked at."""
+_SAMPLE = 4096
+_DISC = 32769
+"""Where the name of the standard stands on a disc image, after 32 kB that are mostly zeros."""
+_SHORT = 4
+"""Bytes that nothing can be shorter than that says what it is."""
+_NOISE = 7.5
+"""Bits of a byte, of eight, that bytes have which are compressed or encrypted."""
 
 
-_SAFETENSORS = Impostor("a safetensors file", "safetensors.torch.load_file reads it")
+def no_checkpoint(source: Source, head: Head, why: str = "") -> NotACheckpointError:
+    """The refusal of a file that no format takes; `why` is what one of them found when it tried."""
+    impostor = _zeros(source, head) or what_it_is(head)
+    if impostor is None:
+        return NotACheckpointError(
+            "this is no checkpoint that rehydrate knows (invalid magic number)",
+            where=shown(source.name),
+            found=_described(head) + (f"; {why}" if why else ""),
+        )
+    return NotACheckpointError(
+        f"this is {impostor.what}",
+        where=shown(source.name),
+        found=impostor.found,
+        hint=impostor.hint.replace("FILE", quoted(source.name)),
+    )
+
+
+def quoted(name: str) -> str:
+    """A file's name as a shell takes it, for the commands in hints; FILE for one that a terminal would act upon."""
+    return quote(name) if name.isprintable() else "FILE"
 
 
 def what_it_is(head: Head) -> Impostor | None:
-    """The sentence for what the file is, or None when a format may try."""
-    first = head.first
-    if not first:
+    """The sentence for what a file is, or None where nothing here knows it. Also for files that are no model at all."""
+    if not head.first:
         return Impostor("an empty file", "the download or the save did not happen; get it again")
-    if not first.strip(b"\0"):
-        return Impostor(
-            "nothing but zeros at its beginning",
-            "it was never written out; get it again",
-            size(head.size),
-        )
-    for at, signature, impostor in _SIGNATURES:
-        if first[at : at + len(signature)] == signature:
-            return impostor
-    # Eight bytes for the length of a header in JSON: that it fits into the file tells it from a pickle.
-    if first[8:10] == b'{"' and int.from_bytes(first[:8], "little") <= head.size - 8:
-        return _SAFETENSORS
-    return _text(head)
+    if head.size < _SHORT:
+        return Impostor(f"a file of {counted(head.size, 'byte')}", "the download or the save stopped; get it again")
+    if not head.first.strip(b"\0"):
+        return Impostor("nothing but zeros at its beginning", "it was never written out; get it again", size(head.size))
+    # Layouts are guesses, and text is the surer one; but a map of msgpack or a message may begin like text.
+    return by_signature(head) or by_text(head) or by_layout(head) or harmed_as_text(head)
 
 
-def _text(head: Head) -> Impostor | None:
-    """Text that came instead of a file: a web page, a Git LFS pointer, an error body."""
-    first = head.first.lstrip(b"\xef\xbb\xbf \t\r\n")
-    if first.startswith(b"version https://git-lfs.github.com/spec/"):
-        return _pointer(first)
-    if re.match(rb"(?i)<(!doctype html|html|head|body|script)", first):
-        return _page(first)
-    if first.startswith((b"<?xml", b"<Error")):
-        return Impostor("an XML document, such as a storage service sends instead of a file", "check the link")
-    if re.match(rb'[{\[]\s*(["{\[\]}0-9tfn-]|$)', first) and b"\0" not in first:
-        return Impostor("a JSON document", "an index or an error message; the weights are in another file")
-    if re.match(rb"(?i)(404|403|not found|access denied|invalid username)", first):
-        return Impostor(
-            "an error message instead of a file",
-            "check the link",
-            shown(first[:60].decode("latin-1")),
-        )
-    return None
+def _zeros(source: Source, head: Head) -> Impostor | None:
+    """A file that begins with zeros, looked at in many places: all of it, or only its beginning."""
+    if not head.first or head.first.strip(b"\0"):
+        return None
+    if source.size >= _DISC + 5 and source.read(_DISC, 5) == b"CD001":
+        return Impostor("an image of a disc (ISO)", "unpack it first: 7z x FILE")
+    step = max(source.size // _SAMPLES, 1)
+    for at in range(0, source.size, step):
+        sample = source.read(at, min(_SAMPLE, source.size - at))
+        data = sample.lstrip(b"\0")
+        if data:
+            return Impostor(
+                "zeros at its beginning, and data behind them",
+                "its beginning was never written out, as when a download with several connections stops; get it again",
+                f"{size(source.size)}; something else than zeros stands at byte {at + len(sample) - len(data):,}",
+            )
+    return Impostor("nothing but zeros", "the disk was full, or the download stopped; get it again", size(source.size))
 
 
-def _pointer(first: bytes) -> Impostor:
-    length = re.search(rb"^size (\d{1,18})$", first, re.MULTILINE)
-    oid = re.search(rb"^oid sha256:([0-9a-f]{64})$", first, re.MULTILINE)
-    found = f"sha256 {oid[1].decode()}" if oid else ""
-    what = f" to a file of {size(int(length[1]))}" if length else ""
-    return Impostor(f"a Git LFS pointer{what}, not the file itself", "git lfs pull", found)
-
-
-def _page(first: bytes) -> Impostor:
-    title = re.search(rb"(?is)<title[^>]*>(.*?)</title", first)
-    words = html.unescape(title[1].decode("utf-8", "replace")).strip() if title else ""
-    hint = "the link leads to a page about the file; download the file itself"
-    if "virus scan" in words.lower():
-        hint = "Google Drive asks for a confirmation first; use gdown with the file's id"
-    return Impostor("a web page" + (f": {shown(words)}" if words else ""), hint)
+def _described(head: Head) -> str:
+    """What can be said of bytes that nobody knows."""
+    first = head.first
+    begins = f"{counted(head.size, 'byte')} beginning with {first[:16].hex(' ')}"
+    if bare_numbers(head):
+        return begins + "; they could be float32 numbers and nothing else, which do not say what they are"
+    sample = first if head.size <= len(first) else first + head.last
+    if len(sample) >= 1024:
+        counts = Counter(sample).values()
+        bits = -sum(count / len(sample) * math.log2(count / len(sample)) for count in counts)
+        if bits >= _NOISE:
+            return begins + f"; like noise ({bits:.1f} bits of 8): compressed, encrypted, or cut out of a larger file"
+    return begins

@@ -6,25 +6,74 @@ The format is decided by content and never by a suffix. Where no format fits, th
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import replace
-from shlex import quote
+from importlib import import_module
 
 from rehydrate.checkpoint.checkpoint import Checkpoint
 from rehydrate.collector import collector_paused
-from rehydrate.errors import NoSuchTensorError, NotACheckpointError
+from rehydrate.errors import NoSuchTensorError
+from rehydrate.formats.beside import beside
 from rehydrate.formats.contract import Format, Request, head_of
-from rehydrate.formats.folders import beside, read_folder
-from rehydrate.formats.impostors import what_it_is
-from rehydrate.formats.plain_pickle import PLAIN_PICKLE
-from rehydrate.formats.zipped import ZIPPED
 from rehydrate.limits import Limits
 from rehydrate.storage.source import FileSource, Source, Where, open_source
 from rehydrate.text import shown
 
-__all__ = ["FORMATS", "open_checkpoint"]
+__all__ = ["FORMATS", "load_every_format", "open_checkpoint"]
 
-FORMATS: tuple[Format, ...] = (ZIPPED, PLAIN_PICKLE)
-"""In the order in which they are asked: a special case before what it is a case of."""
+_HOMES = {
+    "TAR": "rehydrate.formats.tar_container",
+    "DCP_PART": "rehydrate.formats.dcp_part",
+    "ZIPPED": "rehydrate.formats.zipped",
+    "GGUF": "rehydrate.formats.gguf",
+    "SAFETENSORS": "rehydrate.formats.safetensors",
+    "SHARDS": "rehydrate.formats.shards",
+    "NPY": "rehydrate.formats.npy",
+    "HDF5": "rehydrate.formats.hdf5",
+    "TORCH7": "rehydrate.formats.torch7",
+    "COMPRESSED": "rehydrate.formats.compressed",
+    "TORCH_LEGACY": "rehydrate.formats.torch_legacy",
+    "DCP": "rehydrate.formats.dcp",
+    "JOBLIB": "rehydrate.formats.joblib",
+    "PLAIN_PICKLE": "rehydrate.formats.plain_pickle",
+}
+"""A format's row → the file that it stands in, which is loaded when a file may be one of its."""
+
+FORMATS: tuple[tuple[str, re.Pattern[bytes]], ...] = tuple(
+    (row, re.compile(first, re.DOTALL))
+    for row, first in (
+        ("TAR", rb".{148}[0-7 \0]{8}"),
+        ("DCP_PART", rb"PK\x03\x04.{26}archive/data\.pkl"),
+        ("ZIPPED", rb"PK\x03\x04"),
+        ("GGUF", rb"GGUF"),
+        ("SAFETENSORS", rb".{8}\{"),
+        ("SHARDS", rb"\s*\{"),
+        ("NPY", rb"\x93NUMPY"),
+        ("HDF5", rb"(?:.{512}|.{1024}|.{2048})?\x89HDF"),
+        ("TORCH7", rb"[\0-\x08]\0\0\0|\0\0\0[\0-\x08]|[34678]\n"),
+        ("COMPRESSED", rb"\x1f\x8b|BZh|\xfd7zXZ|\x5d\0\0|\x78"),
+        ("TORCH_LEGACY", rb"\x80.{1,11}\x8a\x0a|L\d{24}"),
+        ("DCP", rb"\x80.{0,63}torch\.distributed\.checkpoint"),
+        ("JOBLIB", rb"ZF0x|[\x80(\]})NIFLSUVTXGJKMcP]"),
+        ("PLAIN_PICKLE", rb"[\x80(\]})NIFLSUVTXGJKMcP]"),
+    )
+)
+"""In the order in which they are asked, with what their files begin with at least: a special case before what it is a
+case of. The format itself looks closer."""
+
+
+def load_every_format() -> None:
+    """Load all that opening any file may need, so that opening one imports nothing, not even ours.
+
+    The library does it once; the command line, which looks at one file and ends, does not.
+    """
+    from rehydrate.formats import folders, impostors, zip_cut, zipped
+    from rehydrate.pickles import standard_names
+
+    for row in _HOMES:
+        import_module(_HOMES[row])
+    zipped.load_every_kind()
+    _ = folders, impostors, zip_cut, standard_names
 
 
 def open_checkpoint(
@@ -43,7 +92,7 @@ def open_checkpoint(
     request = Request(limits or Limits(), _opened, member, is_cut)
     if isinstance(where, (str, os.PathLike)) and os.path.isdir(where):
         with collector_paused():
-            return read_folder(os.fspath(where), request)
+            return _read_folder(os.fspath(where), request)
     source = open_source(where)
     if isinstance(source, FileSource):
         request = replace(request, beside=beside(os.path.dirname(source.name)))
@@ -68,19 +117,17 @@ def _opened(source: Source, request: Request) -> Checkpoint:
 
 def _read(source: Source, request: Request) -> Checkpoint:
     head = head_of(source)
-    impostor = what_it_is(head)
-    if impostor is not None:
-        raise NotACheckpointError(
-            f"this is {impostor.what}",
-            where=shown(source.name),
-            found=impostor.found,
-            hint=impostor.hint.replace("FILE", quote(source.name) if source.name.isprintable() else "FILE"),
-        )
-    for format_ in FORMATS:
-        if format_.sniff(head):
-            return format_.read(source, request)
-    raise NotACheckpointError(
-        "this is no checkpoint that rehydrate knows (invalid magic number)",
-        where=shown(source.name),
-        found=f"{source.size:,} bytes beginning with {head.first[:16].hex(' ')}",
-    )
+    for row, first in FORMATS:
+        if first.match(head.first):
+            format_: Format = getattr(import_module(_HOMES[row]), row)
+            if format_.sniff(head):
+                return format_.read(source, request)
+    from rehydrate.formats.impostors import no_checkpoint
+
+    raise no_checkpoint(source, head)
+
+
+def _read_folder(folder: str, request: Request) -> Checkpoint:
+    from rehydrate.formats.folders import read_folder
+
+    return read_folder(folder, request)

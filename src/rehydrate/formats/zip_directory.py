@@ -38,6 +38,7 @@ _ENTRY = struct.Struct("<4s4x2H4x3L4H6xL")
 _LOCAL = struct.Struct("<4s2x2H8x2L2H")
 _DESCRIPTOR = struct.Struct("<4s3L")
 _DESCRIPTOR64 = struct.Struct("<4sL2Q")
+_HEADER, _DESCRIBED = _LOCAL.size, _DESCRIPTOR.size
 _TAIL = _END.size + 0xFFFF
 _UNREADABLE = 0x1 | 0x20 | 0x40 | 0x2000
 """Flags of an entry that is encrypted, or a patch of another: some readers go on all the same."""
@@ -85,10 +86,6 @@ class ZipDirectory:
             raise LimitError("the archive has too many entries", found=f"{count:,}")
         self.members = self._read_entries(source.read(at, length), at, count)
 
-    def start_of(self, member: Member) -> int:
-        """Where the bytes of a member begin, after a header of its own that says what the directory says."""
-        return self._data_start(member)
-
     def read(self, member: Member, most: int) -> bytes:
         """The bytes of a member, inflated if need be, its checksum compared."""
         if member.size > most:
@@ -99,7 +96,7 @@ class ZipDirectory:
                 where=shown(member.name),
                 found=f"{member.packed:,} bytes for {member.size:,}",
             )
-        packed = self.source.read(self._data_start(member), member.packed)
+        packed = self.source.read(self.start_of(member), member.packed)
         data = packed if member.method == _STORED else _inflated(packed, member)
         if len(data) != member.size:
             raise CorruptError("an entry is not as long as it says", where=shown(member.name))
@@ -118,15 +115,16 @@ class ZipDirectory:
         for member in self.members.values():
             yield Checksum(member.name, "crc32", member.crc, partial(self.unpacked, member))
 
-    def unpacked(self, member: Member) -> Iterator[bytes]:
-        """The bytes of a member in pieces, inflated if need be."""
-        start = self._data_start(member)
+    def unpacked(self, member: Member, step: int = _PIECE) -> Iterator[bytes]:
+        """The bytes of a member in pieces of at most `step` bytes, inflated if need be."""
+        step = min(step, _PIECE)
+        start = self.start_of(member)
         inflate = None if member.method == _STORED else zlib.decompressobj(-zlib.MAX_WBITS)
-        for at in range(0, member.packed, _PIECE):
-            piece = self.source.read(start + at, min(_PIECE, member.packed - at))
+        for at in range(0, member.packed, step):
+            piece = self.source.read(start + at, min(step, member.packed - at))
             while inflate is not None and piece:
                 try:
-                    yield inflate.decompress(piece, _PIECE)
+                    yield inflate.decompress(piece, step)
                 except zlib.error as error:
                     raise CorruptError("an entry cannot be inflated", where=shown(member.name)) from error
                 piece = inflate.unconsumed_tail
@@ -211,31 +209,34 @@ class ZipDirectory:
             raise AmbiguousError("the zip directory holds more than its entries")
         return _without_overlap(raw, directory_at)
 
-    def _data_start(self, member: Member) -> int:
-        """The first byte of a member's data, after a local header that says what the directory says."""
-        need = _LOCAL.size + len(member.raw_name)
+    def lost(self, name: str, nbytes: int) -> Member | None:
+        """What a member would be that the archive lacks; only one that was cut may lack any, see `zip_cut`."""
+        return None
+
+    def start_of(self, member: Member) -> int:
+        """The first byte of a member's data, after a header of its own that says what the directory says."""
+        name, offset, limit, size, packed, method, _, raw_name = member
+        need = _HEADER + len(raw_name)
         begin, window = self._window  # the one that was read last: headers of small members lie close together
-        at = member.offset - begin
+        at = offset - begin
         if not 0 <= at <= len(window) - need:
             at, window = 0, self._window_at(member, need)
         header: tuple[bytes, int, int, int, int, int, int] = _LOCAL.unpack_from(window, at)
-        signature, flags, method, packed, size, name_length, extra_length = header
-        if signature != b"PK\3\4" or flags & _UNREADABLE or method != member.method:
-            raise CorruptError("an entry's own header is broken", where=shown(member.name))
-        if name_length != len(member.raw_name) or not window.startswith(member.raw_name, at + _LOCAL.size):
+        signature, flags, own_method, own_packed, own_size, name_length, extra_length = header
+        if signature != b"PK\3\4" or flags & _UNREADABLE or own_method != method:
+            raise CorruptError("an entry's own header is broken", where=shown(name))
+        if name_length != len(raw_name) or not window.startswith(raw_name, at + _HEADER):
             raise AmbiguousError(
                 "an entry has one name in the directory and another in its own header; readers disagree",
-                where=shown(member.name),
+                where=shown(name),
             )
         # A writer that streams leaves zeros, or ff for zip64, and says the sizes after the data.
-        if not flags & _STREAMED and (
-            size not in (member.size, 0xFFFFFFFF) or packed not in (member.packed, 0xFFFFFFFF)
-        ):
-            raise AmbiguousError("an entry's two headers disagree about its size", where=shown(member.name))
-        start = member.offset + need + extra_length
-        after = member.limit - start - member.packed
-        if after != (_DESCRIPTOR.size if flags & _STREAMED else 0):
-            self._check_after(member, after, flags, (packed, size) == (member.packed, member.size))
+        if not flags & _STREAMED and (own_size not in (size, 0xFFFFFFFF) or own_packed not in (packed, 0xFFFFFFFF)):
+            raise AmbiguousError("an entry's two headers disagree about its size", where=shown(name))
+        start = offset + need + extra_length
+        after = limit - start - packed
+        if after != (_DESCRIBED if flags & _STREAMED else 0):
+            self._check_after(member, after, flags, (own_packed, own_size) == (packed, size))
         return start
 
     def _check_after(self, member: Member, after: int, flags: int, says_sizes: bool) -> None:
@@ -307,34 +308,27 @@ def _without_overlap(raw: list[_Raw], directory_at: int) -> dict[str, Member]:
         raise AmbiguousError("there are bytes before the zip archive; another reader may read those")
     if b"\0" in b"\n".join([entry[1] for entry in raw]):
         raise AmbiguousError("an entry's name has a NUL in it; some readers stop there")
-    limits = [*(entry[0] for entry in raw[1:]), directory_at][: len(raw)]
     new = tuple.__new__  # what `Member(…)` does, without the Python function around it: half of the time
-    members = {
-        text: new(Member, (text, offset, limit, size, packed, method, crc, name))
-        for (offset, name, size, packed, method, crc), limit in zip(raw, limits, strict=True)
-        if offset + _LOCAL.size + len(name) + packed <= limit
-        for text in (_text(name),)
-    }
+    members: dict[str, Member] = {}
+    limit = directory_at
+    for offset, name, size, packed, method, crc in reversed(raw):
+        if offset + _HEADER + len(name) + packed > limit:
+            raise CorruptError("entries of the zip archive overlap", where=shown(_text(name)))
+        text = name.decode("utf-8", "surrogateescape")
+        members[text] = new(Member, (text, offset, limit, size, packed, method, crc, name))
+        limit = offset
     if len(members) != len(raw):
-        raise _lost(raw, limits)
-    return members
+        twice = Counter(_text(entry[1]) for entry in raw).most_common(1)[0][0]
+        raise AmbiguousError(
+            "two entries of the zip archive have the same name; readers disagree which counts",
+            where=shown(twice),
+        )
+    return dict(reversed(members.items()))
 
 
 def _text(name: bytes) -> str:
     """A name, whatever its bytes: those that are no UTF-8 are kept, and no pickle can name them."""
     return name.decode("utf-8", "surrogateescape")
-
-
-def _lost(raw: list[_Raw], limits: list[int]) -> CorruptError | AmbiguousError:
-    """Why there are fewer members than entries."""
-    for (offset, name, _, packed, _, _), limit in zip(raw, limits, strict=True):
-        if offset + _LOCAL.size + len(name) + packed > limit:
-            return CorruptError("entries of the zip archive overlap", where=shown(_text(name)))
-    twice = Counter(_text(entry[1]) for entry in raw).most_common(1)[0][0]
-    return AmbiguousError(
-        "two entries of the zip archive have the same name; readers disagree which counts",
-        where=shown(twice),
-    )
 
 
 def _inflated(packed: bytes, member: Member) -> bytes:

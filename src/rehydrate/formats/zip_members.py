@@ -18,10 +18,13 @@ from rehydrate.text import shown, size
 
 __all__ = ["pieces_of", "source_of"]
 
+_STEP = 64 << 10
+"""Bytes that are inflated at once when only the beginning of a member is wanted."""
+
 
 def pieces_of(directory: ZipDirectory, member: Member, coding: str = "raw") -> tuple[Piece, ...]:
     """Where the bytes of a storage lie that is a member."""
-    if member.method == 0:
+    if not member.method:
         return (Piece(directory.source, directory.start_of(member), member.size, 0, coding),)
     _check_total(directory, member)
     inflated = ComputedSource(member.size, partial(_part, directory, member), member.name)
@@ -40,7 +43,7 @@ def _part(directory: ZipDirectory, member: Member, start: int, length: int) -> b
     """Some inflated bytes of a member: a stream is unpacked from its beginning, and only what is wanted is kept."""
     kept: list[bytes] = []
     at = 0
-    for piece in directory.unpacked(member):
+    for piece in directory.unpacked(member, max(start + length, _STEP)):
         if at >= start + length:
             break
         kept.append(piece[max(start - at, 0) : start + length - at])

@@ -13,11 +13,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from rehydrate.checkpoint.tensor import TensorRef
-from rehydrate.checkpoint.weights import WRAPPERS, Weights
+from rehydrate.checkpoint.weights import Weights
+from rehydrate.checkpoint.wrappers import front
 from rehydrate.errors import MismatchError
 from rehydrate.text import counted, dimensions, nearest, shown
 
-__all__ = ["Match", "Mismatch", "Pair", "Target", "match_weights", "wrapper_prefix"]
+__all__ = ["Match", "Mismatch", "Pair", "Target", "match_weights", "named_alike", "wrapper_prefix"]
 
 _LISTED = 10
 """Names of each kind that a message shows; there may be ten thousand."""
@@ -156,7 +157,7 @@ def match_weights(weights: Weights, targets: Sequence[Target], model: str) -> Ma
     prefix = wrapper_prefix([target.name for target in targets], weights)
     by_name = {target.name.removeprefix(prefix): target for target in targets}
     if prefix:
-        told.append(f"the model is wrapped in {WRAPPERS[prefix]}; its prefix was put before every name")
+        told.append(f"the model is wrapped; its prefix {prefix!r} was put before every name")
     pairs: list[Pair] = []
     mismatched: list[Mismatch] = []
     for name, target in by_name.items():
@@ -177,17 +178,24 @@ def match_weights(weights: Weights, targets: Sequence[Target], model: str) -> Ma
     )
 
 
+def named_alike(weights: Weights, names: Sequence[str]) -> Weights:
+    """The weights by the names that a model has: as the file has them where the model is wrapped alike."""
+    saved = weights.as_saved
+    if saved is None:
+        return weights
+    prefix = wrapper_prefix(names, weights)
+    alike = sum(name in saved.tensors for name in names)
+    return saved if alike and alike >= sum(name.removeprefix(prefix) in weights.tensors for name in names) else weights
+
+
 def wrapper_prefix(names: Sequence[str], weights: Mapping[str, TensorRef]) -> str:
-    """What a wrapper puts before each of a model's names, and the checkpoint does not have; empty if there is none.
+    """What wrappers put before each of a model's names, and the checkpoint does not have; empty if there is none.
 
     >>> wrapper_prefix(["module.fc.weight"], {"fc.weight": None}), wrapper_prefix(["fc.weight"], {"fc.weight": None})
     ('module.', '')
     """
-    for prefix in WRAPPERS:
-        is_wrapped = bool(names) and all(name.startswith(prefix) for name in names)
-        if is_wrapped and not any(name.startswith(prefix) for name in weights):
-            return prefix
-    return ""
+    prefix = front(names)
+    return "" if prefix and any(name.startswith(prefix) for name in weights) else prefix
 
 
 def _elements(targets: object) -> int:

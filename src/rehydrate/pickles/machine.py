@@ -20,7 +20,6 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from time import thread_time
 from typing import Any, NamedTuple
 
@@ -29,22 +28,15 @@ from rehydrate.checkpoint.tensor import TensorRef
 from rehydrate.dtypes import DType
 from rehydrate.errors import AmbiguousError, CorruptError, LimitError, TruncatedError
 from rehydrate.limits import Limits
+from rehydrate.pickles.late_names import EXACT
+from rehydrate.pickles.results import UNFIT, Constructor, Costly, Filled, Following, Growing, Name, Stateful
 from rehydrate.text import shown
 
-__all__ = [
-    "NOWHERE", "UNFIT", "Constructor", "Filled", "Growing", "Handler", "Machine", "Name", "Shortcut", "Stateful",
-    "Stretch",
-]  # fmt: skip
+__all__ = ["NOWHERE", "Handler", "Machine", "Shortcut", "Stretch"]
 
-Constructor = Callable[[tuple[object, ...]], object]
-Name = tuple[str, str]
-"""Module and qualified name."""
 Handler = Callable[["Machine"], object]
 Shortcut = tuple[Name, Callable[["Machine"], bool]]
 """A name, and what to try when it is recalled from the memo: true when it has run ahead."""
-
-UNFIT = object()
-"""What a constructor returns when the arguments are not those it knows; the call then stays a record."""
 
 _DICTS = (dict, OrderedDict, defaultdict, Counter)
 _COPIES = frozenset({bytes, bytearray, deque, Counter})
@@ -61,32 +53,6 @@ _PACE = 4096
 """Keys between two looks at the clock."""
 NOWHERE = 1 << 62
 """The boundary when no frame is open: beyond any file."""
-
-
-@dataclass(frozen=True, slots=True)
-class Stateful:
-    """What a constructor returns for a value with attributes of its own."""
-
-    value: object
-    state: object
-
-
-@dataclass(frozen=True, slots=True)
-class Growing:
-    """What a constructor returns for a value that BUILD makes complete: an array, a namespace."""
-
-    value: object
-    grow: Callable[[object], bool]
-    """Puts a state into the value; false, and nothing is changed, for a state that is not one of its kind."""
-
-
-@dataclass(frozen=True, slots=True)
-class Filled:
-    """What a constructor returns for a container that hashes: empty, and what the machine is to put into it."""
-
-    value: dict[Any, object] | set[object] | frozenset[object]
-    items: list[object] | tuple[object, ...]
-    """Members; keys and values in turn for a dictionary."""
 
 
 class Stretch(NamedTuple):
@@ -115,8 +81,8 @@ class Machine:
     __slots__ = (
         "at", "attributes", "boundary", "cache", "called", "calls", "collisions", "constants", "constructors", "data",
         "depths", "first_seen", "growing", "handlers", "inside", "kept", "keys", "late", "lazy", "limits", "marks",
-        "memo", "names", "parent", "persistent", "protocol", "result", "shortcut", "stack", "started", "top",
-        "trigger", "work",
+        "memo", "names", "parent", "persistent", "protocol", "replaced", "result", "shortcut", "stack", "standing",
+        "started", "top", "trigger", "work",
     )  # fmt: skip
 
     def __init__(
@@ -151,9 +117,14 @@ class Machine:
         self.names: dict[Name, object] = parent.names if parent else {}
         self.first_seen: dict[Name, int] = parent.first_seen if parent else {}
         self.called: set[Name] = set()
-        self.calls: list[tuple[int, Record]] = []
+        self.calls: dict[int, tuple[int, Record]] = {}
+        """Calls that are still records, by the record's `id`, each with the byte of its opcode."""
         self.growing: dict[int, Growing] = {}
+        """Values that wait for BUILD, by their `id`; and below the memo slots that each stands in."""
+        self.standing: dict[int, list[int]] = {}
         self.attributes: dict[int, object] = {}
+        self.replaced: list[tuple[int, object]] = []
+        """States that gave way to another of the same value, each with the byte of the opcode that brought that."""
         self.kept: list[object] = []
         self.collisions: dict[int, dict[int, int]] = {}
         self.depths: dict[int, int] = {}
@@ -248,7 +219,9 @@ class Machine:
         else:
             self.cache = None
             self.settle()
-        self.memo[slot] = self.stack[-1]
+        value = self.memo[slot] = self.stack[-1]
+        if self.growing and id(value) in self.growing:
+            self.standing.setdefault(id(value), []).append(slot)
 
     def recall(self, slot: int) -> object:
         """The value of a memo slot, replaying the stretch that a shortcut ran over if it lies in one."""
@@ -313,22 +286,30 @@ class Machine:
             self.called.add(both)
             construct = self.constructors.get(both)
             if construct is not None and not kwargs:
-                value = construct(args)
+                value = self.finished(construct(args))
                 if value is not UNFIT:
-                    return self.finished(value)
+                    return value
             made = Record(function.module, function.name, args, kwargs)
-        self.calls.append((self.at - 1, made))
-        return made
+        return self.noted(made)
+
+    def noted(self, record: Record) -> Record:
+        """A call that stays one."""
+        self.calls[id(record)] = self.at - 1, record
+        return record
 
     def finished(self, value: object) -> object:
         """What a constructor gave, with the state and the items that it left to the machine."""
+        if isinstance(value, Costly):
+            self.spend(_COPY * value.work)
+            value = value.make()
+        if isinstance(value, Record) and value.args is not None and id(value) not in self.calls:
+            self.called.add((value.module, value.name))
+            return self.noted(value)
         if isinstance(value, Stateful):
-            self.give_state(value.value, value.state)
-            return value.value
+            return self.given(self.finished(value.value), value.state)
         if isinstance(value, Growing):
             self.growing[id(value.value)] = value
-            self.kept.append(value.value)
-            return value.value
+            return self.noted(value.value) if isinstance(value.value, Record) else value.value
         if isinstance(value, Filled):
             self.spend(_COPY * len(value.items))
             if isinstance(value.value, dict):
@@ -348,20 +329,47 @@ class Machine:
         if self.work < 0:
             raise LimitError("the pickle makes more work than its length explains", where=f"byte {self.at:,}")
 
-    def give_state(self, target: object, state: object) -> None:
-        """What BUILD does, without any `__setstate__`, `__dict__` or `setattr`: note it beside the value."""
-        growing = self.growing.get(id(target))
-        if growing is not None and growing.grow(state):
-            return
+    def build(self, state: object) -> None:
+        """BUILD: the value on top of the stack takes a state, and may become another by it."""
+        target = self.stack[-1]
+        value = self.grown(target, state) if id(target) in self.growing else UNFIT
+        if value is UNFIT:
+            self.given(target, state)
+        elif value is not target:
+            self.stack[-1] = value
+
+    def grown(self, target: object, state: object) -> object:
+        """What a value that waited for this state becomes, or `UNFIT`; the memo then has that, too."""
+        value = self.growing.pop(id(target)).grow(target, state)
+        slots = self.standing.pop(id(target), ())
+        if isinstance(value, Following):
+            if self.boundary not in (NOWHERE, self.at):
+                raise self.broken("a frame goes on where the bytes of an array should be")
+            self.boundary = NOWHERE
+            value, self.at = value.read(self.data, self.at)
+        value = self.finished(value)
+        if value is not UNFIT and value is not target:
+            self.calls.pop(id(target), None)
+            self.cache = None
+            for slot in slots:
+                if self.memo.get(slot) is target:
+                    self.memo[slot] = value
+        return value
+
+    def given(self, target: object, state: object) -> object:
+        """A value with its state noted beside it, without any `__setstate__`, `__dict__` or `setattr`."""
         if isinstance(target, Record):
             if target.args is None:
                 raise self.broken("it changes a name that it only imported")
+            if target.state is not None:
+                self.replaced.append((self.at - 1, target.state))
             target.state = state  # an honest pickler builds once; merging would let a file make us copy for ever
         elif isinstance(target, (*_DICTS, list, set, deque, TensorRef)):
             self.attributes[id(target)] = state
             self.kept.append(target)
         else:
             raise self.broken(f"it gives state to {shown(type(target).__name__)}")
+        return target
 
     def extend(self, target: object, items: list[object]) -> None:
         """APPEND and APPENDS."""
@@ -436,7 +444,7 @@ class Machine:
             self.spend(key.bit_length() >> 8)  # type: ignore[attr-defined]
         elif kind is tuple or kind is frozenset:
             self.check_inside(key)
-        elif not isinstance(key, _PLAIN):
+        elif not isinstance(key, _PLAIN) and kind.__module__ not in EXACT:
             raise self.broken(f"a key is of an unhashable type: {kind.__name__!r}")
         elif kind is not complex:
             return
@@ -455,7 +463,7 @@ class Machine:
                     inner.extend(item)
                 elif type(item) is int:
                     nodes += item.bit_length() >> 8
-                elif not isinstance(item, _PLAIN):
+                elif not isinstance(item, _PLAIN) and type(item).__module__ not in EXACT:
                     raise self.broken(f"a key is of an unhashable type: {type(item).__name__!r}")
             if not inner:
                 return self.spend(nodes)

@@ -337,7 +337,7 @@ def _new_with_keywords(machine: Machine) -> None:
 @_on(b"b")
 def _build(machine: Machine) -> None:
     state = machine.stack.pop()
-    machine.give_state(machine.stack[-1], state)
+    machine.build(state)
 
 
 HANDLERS[ord("P")] = lambda machine: machine.persist(_text(machine.line(), machine))

@@ -10,9 +10,9 @@ from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Mapping
 
 from rehydrate.checkpoint.record import Record
-from rehydrate.pickles.machine import UNFIT, Constructor, Filled, Name
+from rehydrate.pickles.results import UNFIT, Constructor, Filled, Name
 
-__all__ = ["CONSTRUCTORS"]
+__all__ = ["CONSTANTS", "CONSTRUCTORS", "TYPES", "raw_bytes"]
 
 _BUILTIN_TYPES: Mapping[str, type] = {
     "list": list, "dict": dict, "set": set, "tuple": tuple, "frozenset": frozenset, "bool": bool, "int": int,
@@ -24,6 +24,23 @@ _FACTORIES: Mapping[Name, type] = {
     **{("collections", kind.__name__): kind for kind in (OrderedDict, Counter, defaultdict, deque)},
 }
 """What a defaultdict may make by itself: values that are empty."""
+
+
+def raw_bytes(value: object, length: int) -> bytes | bytearray | None:
+    """So many bytes, as a pickle holds them; None for anything else.
+
+    Python 2 and old protocols write them as text: latin-1, unless the machine took them for UTF-8. The two never give
+    equally many bytes, so the length says which it was.
+
+    >>> raw_bytes("a\\xe9", 2), raw_bytes("a\\xe9", 3), raw_bytes(b"a", 2)
+    (b'a\\xe9', b'a\\xc3\\xa9', None)
+    """
+    if isinstance(value, str) and length <= 4 * len(value) <= 4 * length:
+        try:
+            value = value.encode("latin-1" if len(value) == length else "utf-8")
+        except UnicodeEncodeError:
+            return None
+    return value if isinstance(value, (bytes, bytearray)) and len(value) == length else None
 
 
 def _ordered_dict(args: tuple[object, ...]) -> object:
@@ -140,6 +157,12 @@ def _range(args: tuple[object, ...]) -> object:
         return range(*numbers)
     return UNFIT
 
+
+CONSTANTS: Mapping[Name, object] = {("builtins", "Ellipsis"): ..., ("__builtin__", "Ellipsis"): ...}
+"""(module, name) → the value that the name itself is."""
+
+TYPES: frozenset[Name] = frozenset(_FACTORIES) | {("builtins", "object"), ("__builtin__", "object")}
+"""Classes of Python's own that do nothing but hold: naming one is no stranger's code."""
 
 _BUILTINS: Mapping[str, Constructor] = {
     "set": _set,

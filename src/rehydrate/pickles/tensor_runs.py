@@ -1,9 +1,9 @@
 """The run of opcodes that torch writes for every tensor, taken in one step.
 
 After the first, each tensor of a state dict is the same thirty-odd opcodes: recall the rebuild function, a persistent
-id of five parts, an offset, a shape, strides, a flag, an empty OrderedDict, and seven puts into consecutive memo
-slots. Taking them one by one is most of the time of opening a file of many small tensors. Here a regular expression
-recognises the whole run, and the machine goes on after it.
+id of five parts (in a legacy stream six, the last of them None), an offset, a shape, strides, a flag, an empty
+OrderedDict, and seven puts into consecutive memo slots. Taking them one by one is most of the time of opening a file
+of many small tensors. Here a regular expression recognises the whole run, and the machine goes on after it.
 
 Nothing is trusted to be such a run: the memo slots must be the next free ones, the recalled values must be the ones
 that torch recalls, lengths must agree. Where anything differs the machine takes the opcodes one by one. Slots that
@@ -19,7 +19,8 @@ from typing import Protocol, cast, runtime_checkable
 
 from rehydrate.checkpoint.record import Record
 from rehydrate.checkpoint.tensor import NO_TRAITS, Storage, TensorRef, Window
-from rehydrate.pickles.machine import NOWHERE, Machine, Name, Shortcut, Stretch
+from rehydrate.pickles.machine import NOWHERE, Machine, Shortcut, Stretch
+from rehydrate.pickles.results import Name
 from rehydrate.pickles.torch_names import REBUILD, REQUIRES_GRAD, is_countable, storage_dtype
 
 __all__ = ["TENSOR_RUNS", "Persistent"]
@@ -30,8 +31,8 @@ _INT = rb"(?:K.|M..|J....)"
 _DIMENSIONS = rb"(?:" + _INT + rb"\x85|" + _INT * 2 + rb"\x86|" + _INT * 3 + rb"\x87|\((?:" + _INT + rb"){4,8}t)"
 _RUN = re.compile(
     rb"(" + _GET + rb")\(\("  # the rebuild function; the arguments; the persistent id
-    + rb"(" + _GET + _GET + rb")X(.)\0\0\0([0-9]{1,9})(" + _PUT + rb")"  # 'storage', its class; its key
-    + rb"(" + _GET + _INT + rb")t(" + _PUT + rb")Q"  # where it was, how many elements
+    + rb"(" + _GET + _GET + rb")X(.)\0\0\0([0-9]{1,20})(" + _PUT + rb")"  # 'storage', its class; its key
+    + rb"(" + _GET + _INT + rb")(N?)t(" + _PUT + rb")Q"  # where it was, how many elements, whether a view
     + rb"(" + _INT + _DIMENSIONS + rb")(" + _PUT + rb")"  # offset, shape
     + rb"(" + _DIMENSIONS + rb")(" + _PUT + rb")"  # strides
     + rb"([\x88\x89]" + _GET + rb")\)"  # requires_grad, OrderedDict
@@ -40,6 +41,8 @@ _RUN = re.compile(
 )  # fmt: skip
 _HOOKS: Name = ("collections", "OrderedDict")
 """What is called for the hooks of a tensor, which has none."""
+_LONGEST_KEY = 20
+"""Digits: keys are counted, or are addresses of 64 bits."""
 _SLOTS = 7
 """Puts of a run, in order: key, persistent id, shape, strides, OrderedDict, arguments, tensor."""
 _LAST_SHORT = 255
@@ -68,6 +71,9 @@ def _numbers(spelled: bytes) -> Iterator[int]:
 class Persistent(Protocol):
     """What a container offers so that runs can be taken: storages by persistent id, and many of one kind at once."""
 
+    ending: bytes
+    """What is pushed after the other parts of a persistent id: nothing, or None for what is no view of a storage."""
+
     def __call__(self, token: object) -> object:
         """What a persistent id stands for."""
 
@@ -78,6 +84,12 @@ class Persistent(Protocol):
         """
 
 
+_NAME_PUT = b"r...."
+_PUSH, _UNICODE = 5, ord("X")
+"""Bytes of an opcode that pushes a string, before the string; and its first."""
+Spelling = tuple[Callable[[bytes, int], bytes], int]
+
+
 class _Plan:
     """What the parts of a run mean that many runs share, decoded once; and how such a run is spelled."""
 
@@ -86,36 +98,31 @@ class _Plan:
     def __init__(self, fixed: tuple[bytes, ...], storage_of: Callable[[str], Storage], window: Window) -> None:
         self.storage_of = storage_of
         self.window = window
-        opener, classes, place, extents, steps, flags = fixed
+        opener, classes, place, ending, extents, steps, flags = fixed
         self.head = opener + b"((" + classes + b"X"
-        self.key_at = len(self.head) + 4
-        self.parts = b"r", place + b"tr", b"Q" + extents + b"r", steps + b"r", flags + b")Rr", b"tr", b"Rr"
+        self.key_at = len(_NAME_PUT) + len(self.head) + 4
+        """Bytes from the end of a tensor's name to its key."""
+        self.parts = b"r", place + ending + b"tr", b"Q" + extents + b"r", steps + b"r", flags + b")Rr", b"tr", b"Rr"
         """What stands before each of the seven slots."""
-        self.spellings: dict[int, tuple[Callable[..., bytes], int, bytes]] = {}
+        self.spellings: dict[int, Spelling] = {}
         self.next: _Plan | None = None
         """The plan of the run that came after the last run of this one: most likely it comes again."""
 
-    def spelling(self, digits: int) -> tuple[Callable[..., bytes], int, bytes]:
-        """For keys of so many digits: what packs a run's bytes, how many there are, and those before the key."""
-        head = self.head + bytes((digits, 0, 0, 0))
-        form = struct.Struct(f"<{len(head)}s{digits}s" + "".join(f"{len(part)}sI" for part in self.parts))
-        made = self.spellings[digits] = form.pack, form.size, head
-        return made
-
-    def key_of(self, data: bytes, at: int, top: int) -> tuple[bytes, int]:
-        """The key of the run at `at` if it is one of this plan with slots from `top`, and where the run ends."""
-        key_at = at + self.key_at
-        if key_at > len(data) or top + _SLOTS > _LAST:
-            return b"", at
-        digits = data[key_at - 4]
-        key = data[key_at : key_at + digits]
-        pack, length, head = self.spellings.get(digits) or self.spelling(digits)
+    def spelling(self, digits: int) -> Spelling:
+        """For keys of so many digits: what packs the bytes of a name's slot and of the run after it."""
         one, two, three, four, five, six, seven = self.parts
-        run = pack(
-            head, key, one, top, two, top + 1, three, top + 2, four, top + 3, five, top + 4, six, top + 5,
-            seven, top + 6,
-        )  # fmt: skip
-        return (key, at + length) if data.startswith(run, at) and key.isdigit() and digits < 10 else (b"", at)
+        head = self.head + bytes((digits, 0, 0, 0))
+        form = struct.Struct(f"<cI{len(head)}s{digits}s" + "".join(f"{len(part)}sI" for part in self.parts))
+        pack = form.pack
+
+        def spelled(key: bytes, top: int) -> bytes:
+            return pack(
+                b"r", top, head, key, one, top + 1, two, top + 2, three, top + 3, four, top + 4, five, top + 5,
+                six, top + 6, seven, top + 7,
+            )  # fmt: skip
+
+        made = self.spellings[digits] = spelled, form.size
+        return made
 
 
 def _recalled(machine: Machine, gets: bytes) -> Iterator[object]:
@@ -132,11 +139,14 @@ def _planned(machine: Machine, fixed: tuple[bytes, ...]) -> _Plan | None:
 
     None where the machine has to look by itself, and perhaps to complain.
     """
-    _, classes, place, extents, steps, flags = fixed
+    _, classes, place, ending, extents, steps, flags = fixed
     word, kind = _recalled(machine, classes)
     (location,) = _recalled(machine, place)
     (hooks,) = _recalled(machine, flags[1:])
+    persistent = cast("Persistent", machine.persistent)  # `_take_runs` has seen that it is one
     if word != "storage" or not isinstance(kind, Record) or not isinstance(location, str):
+        return None
+    if ending != persistent.ending:
         return None
     if not isinstance(hooks, Record) or (hooks.module, hooks.name) != _HOOKS or hooks.args is not None:
         return None
@@ -151,7 +161,6 @@ def _planned(machine: Machine, fixed: tuple[bytes, ...]) -> _Plan | None:
     except KeyError:
         return None
     window = Window(dtype, shape, strides, offset, REQUIRES_GRAD if flags[0] == 0x88 else NO_TRAITS)
-    persistent = cast("Persistent", machine.persistent)  # `_take_runs` has seen that it is one
     storage_of, nbytes = persistent.alike(kind, location, numel)
     return _Plan(fixed, storage_of, window) if window.reach <= nbytes else None
 
@@ -161,33 +170,49 @@ def _take_runs(machine: Machine) -> bool:
     if not isinstance(machine.persistent, Persistent) or machine.boundary != NOWHERE:
         return False
     data, opener = machine.data, _get_before(machine)
+    length = len(data)
     start = at = stop = machine.at - len(opener)
     first = top = machine.top
     tensors: list[object] = []
     names: list[object] = []
+    found = _recognised(machine, opener, at, top)
     plan: _Plan | None = None
     # One loop over local names: this is where a file of many tensors is opened.
-    while True:
-        key, following = b"", None if plan is None else plan.next
-        if following is not None and top > _LAST_SHORT:
-            key, end = following.key_of(data, at, top)
-        if following is None or not key:
-            found = _recognised(machine, opener, at, top)
-            if found is None:
-                break
-            following, key, end = found
-            if plan is not None:
-                plan.next = following
-        plan = following
+    while found is not None:
+        if plan is not None:
+            plan.next = found[0]
+        plan, key, stop = found
         tensors.append(TensorRef("", plan.window, plan.storage_of(key.decode("ascii"))))
         top += _SLOTS
-        stop = end
+        # Most runs are like the one that came after the last of their kind: those are only compared.
+        while top > _LAST_SHORT and plan.next is not None and top + _SLOTS < _LAST:
+            name_at = stop + _PUSH
+            last = name_at + int.from_bytes(data[stop + 1 : name_at], "little")
+            key_at = last + plan.next.key_at
+            if key_at >= length or last - name_at > _LONGEST_NAME:
+                break
+            digits = data[key_at - 4]
+            spelled, run = plan.next.spellings.get(digits) or plan.next.spelling(digits)
+            key = data[key_at : key_at + digits]
+            if not data.startswith(spelled(key, top), last) or data[stop] != _UNICODE:
+                break
+            if not key.isdigit() or digits > _LONGEST_KEY:
+                break
+            try:
+                names.append(data[name_at:last].decode("utf-8", "surrogatepass"))
+            except UnicodeDecodeError:
+                break
+            plan = plan.next
+            tensors.append(TensorRef("", plan.window, plan.storage_of(key.decode("ascii"))))
+            top += 1 + _SLOTS
+            stop = last + run
         name, at = _name_at(data, stop, _put(top) + opener)
         if name is None:
             break
         names.append(name)
         top += 1
         stop = at = at - len(opener)
+        found = _recognised(machine, opener, at, top)
     if not tensors:
         return False
     # The names lie between the tensors: as many as those, or one fewer.
@@ -206,7 +231,7 @@ def _recognised(machine: Machine, opener: bytes, at: int, top: int) -> tuple[_Pl
     run = _RUN.match(machine.data, at)
     if run is None or top + _SLOTS > _LAST:
         return None
-    (get, classes, length, key, put_key, place, put_id, extents, put_size, steps, put_stride, flags,
+    (get, classes, length, key, put_key, place, ending, put_id, extents, put_size, steps, put_stride, flags,
      tail) = run.groups()  # fmt: skip
     one, two, three, four, five, six, seven = map(_put, range(top, top + _SLOTS))
     puts = one + two + three + four + b"R" + five + b"t" + six + b"R" + seven
@@ -215,7 +240,7 @@ def _recognised(machine: Machine, opener: bytes, at: int, top: int) -> tuple[_Pl
     if machine.cache is None:
         machine.cache = {}
     plans: dict[tuple[bytes, ...], _Plan | None] = machine.cache
-    fixed = (opener, classes, place, extents, steps, flags)
+    fixed = (opener, classes, place, ending, extents, steps, flags)
     if fixed not in plans:
         plans[fixed] = _planned(machine, fixed)
     plan = plans[fixed]

@@ -13,15 +13,15 @@ from itertools import accumulate
 from operator import mul
 
 from rehydrate.checkpoint.record import Record, brief
-from rehydrate.checkpoint.tensor import NO_TRAITS, Piece, Storage, TensorRef, Window
-from rehydrate.dtypes import BY_NAME, BY_STORAGE, DType
+from rehydrate.checkpoint.tensor import NO_TRAITS, Piece, Storage, StorageView, TensorRef, Window
+from rehydrate.dtypes import BY_NAME, BY_SCALAR_TYPE, DType
 from rehydrate.errors import CorruptError
 from rehydrate.limits import Limits
-from rehydrate.pickles.machine import UNFIT, Constructor, Name, Stateful
+from rehydrate.pickles.results import UNFIT, Constructor, Growing, Name, Stateful
 from rehydrate.text import dimensions, shown
 
 __all__ = [
-    "BY_DEVICE", "CONSTANTS", "CONSTRUCTORS", "NUMBERS_END", "REBUILD", "REQUIRES_GRAD",
+    "BY_DEVICE", "CONSTANTS", "CONSTRUCTORS", "FOREIGN", "NUMBERS_END", "REBUILD", "REQUIRES_GRAD",
     "is_countable", "nowhere", "storage_dtype", "tensor_on", "window_of",
 ]  # fmt: skip
 
@@ -30,6 +30,9 @@ REBUILD: Name = ("torch._utils", "_rebuild_tensor_v2")
 
 BY_DEVICE: Name = ("torch._utils", "_rebuild_device_tensor_from_cpu_tensor")
 """What tensors of devices without storages of torch's are rebuilt by: their bytes were saved on the CPU."""
+
+WRAPPER: Name = ("torch._utils", "_rebuild_wrapper_subclass")
+"""What subclasses that hold other tensors are rebuilt by."""
 
 REQUIRES_GRAD = frozenset({"requires_grad"})
 PARAMETER = frozenset({"parameter"})
@@ -53,7 +56,7 @@ def storage_dtype(kind: object) -> DType:
         raise KeyError(brief(kind))
     if kind.module in ("torch", "torch.cuda") and kind.name.endswith("Storage"):
         stem = kind.name.removesuffix("Storage")
-        return BY_NAME["uint8"] if stem == "Untyped" else BY_STORAGE[stem]
+        return BY_NAME["uint8"] if stem == "Untyped" else BY_SCALAR_TYPE[stem]
     if kind.module == "torch.storage" and kind.name == "UntypedStorage":
         return BY_NAME["uint8"]
     raise KeyError(brief(kind))
@@ -68,6 +71,12 @@ def tensor_on(storage: Storage, window: Window, reach: int) -> TensorRef:
             f"offset {window.offset:,}",
             found=f"storage {shown(storage.key)} of {storage.nbytes:,} bytes",
         )
+    if isinstance(storage, StorageView):
+        first, rest = divmod(storage.shift, window.dtype.itemsize)
+        if rest:
+            raise CorruptError("a view of a storage begins inside an element", where=f"storage {shown(storage.key)}")
+        window = replace(window, offset=window.offset + first * window.dtype.per_byte)
+        storage = storage.whole
     return TensorRef("", window, storage)
 
 
@@ -144,6 +153,31 @@ def _parameter(args: tuple[object, ...]) -> object:
     return Stateful(parameter, args[3]) if len(args) > 3 else parameter
 
 
+def _variable(name: Name, traits: frozenset[str]) -> Constructor:
+    """`Parameter` and `Variable` as they were before 0.4: `(data)`, then BUILD (requires_grad, volatile, hooks).
+
+    Before 0.1.10 there were no arguments, and BUILD had (data, grad, hooks, requires_grad, volatile).
+    """
+
+    def construct(args: tuple[object, ...]) -> object:
+        if not args:
+            return Growing(Record(*name, ()), grow)
+        return Growing(marked(args[0], True), grow) if isinstance(args[0], TensorRef) and len(args) == 1 else UNFIT
+
+    def grow(made: object, state: object) -> object:
+        if isinstance(state, tuple) and len(state) == 3 and isinstance(made, TensorRef):
+            return marked(made, state[0])
+        if isinstance(state, tuple) and len(state) == 5 and isinstance(state[0], TensorRef):
+            return marked(state[0], state[3])
+        return UNFIT
+
+    def marked(ref: TensorRef, requires_grad: object) -> TensorRef:
+        more = traits | REQUIRES_GRAD if requires_grad is True else traits
+        return TensorRef("", replace(ref.window, traits=ref.traits - REQUIRES_GRAD | more), ref.storage)
+
+    return construct
+
+
 def _without_storage(args: tuple[object, ...]) -> object:
     """`_rebuild_meta_tensor_no_storage(dtype, size, stride, requires_grad)`: a shape and nothing else."""
     if len(args) != 4 or not isinstance(args[0], DType):
@@ -165,7 +199,10 @@ def _quantized(args: tuple[object, ...]) -> object:
 
 
 def _of_device(args: tuple[object, ...]) -> object:
-    """`_rebuild_device_tensor_from_cpu_tensor(data, dtype, device, requires_grad)`: how XLA's and MTIA's are saved."""
+    """`_rebuild_device_tensor_from_cpu_tensor(data, dtype, device, requires_grad)`: how XLA's and MTIA's are saved.
+
+    `…_from_numpy` is the same with one of numpy's arrays, and so is what XLA once had of its own.
+    """
     if len(args) != 4 or not isinstance(args[0], TensorRef) or args[0].dtype is not args[1] or type(args[2]) is not str:
         return UNFIT
     ref = args[0]
@@ -180,11 +217,20 @@ def _of_type(args: tuple[object, ...]) -> object:
     """
     if len(args) != 4 or not isinstance(args[0], Record) or not isinstance(args[2], tuple):
         return UNFIT
+    if (args[0].module, args[0].name) == WRAPPER and args[0].args is None:
+        return _wrapper(args[1], args[2], args[3])
     rebuild = _REBUILDERS.get(args[0].name) if args[0].module == "torch._utils" else None
     if rebuild is None or args[0].args is not None:
         return UNFIT
     value = rebuild(args[2])
     return Stateful(value, args[3]) if isinstance(value, TensorRef) else UNFIT
+
+
+def _wrapper(kind: object, args: tuple[object, ...], state: object) -> object:
+    """A subclass whose numbers are in its attributes, such as a DTensor: a record of it, with those tensors in it."""
+    if not isinstance(kind, Record) or kind.args is not None:
+        return UNFIT
+    return Record(kind.module, kind.name, args[1:], state=state)
 
 
 _REBUILDERS: Mapping[str, Constructor] = {
@@ -197,9 +243,23 @@ _REBUILDERS: Mapping[str, Constructor] = {
     "_rebuild_qtensor": _quantized,
 }
 
+_PARAMETER: Name = ("torch.nn.parameter", "Parameter")
+_VARIABLE: Name = ("torch.autograd.variable", "Variable")
+
 CONSTRUCTORS: Mapping[Name, Constructor] = {
+    _PARAMETER: _variable(_PARAMETER, PARAMETER),
+    _VARIABLE: _variable(_VARIABLE, NO_TRAITS),
     **{("torch._utils", name): rebuild for name, rebuild in _REBUILDERS.items()},
     ("torch._tensor", "_rebuild_from_type_v2"): _of_type,
+    ("torch._tensor", "_rebuild_from_type"): _of_type,
+    ("torch.tensor", "_rebuild_from_type"): _of_type,
+    ("torch._utils", "_rebuild_device_tensor_from_numpy"): _of_device,
+    ("torch._utils", "_rebuild_xla_tensor"): _of_device,
     BY_DEVICE: _of_device,
 }
 """(module, name) → the function that makes the reference."""
+
+FOREIGN: Mapping[Name, Constructor] = {
+    ("fastai.torch_core", "_rebuild_from_type"): _of_type,
+}
+"""The same for packages that have rebuild functions of their own."""

@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from rehydrate.checkpoint.checkpoint import Checkpoint
+from rehydrate.checkpoint.nested import Nesting
 from rehydrate.checkpoint.tensor import TensorRef
-from rehydrate.checkpoint.tree import children, tensors_under
+from rehydrate.checkpoint.tree import tensors_under, value_at
 from rehydrate.checkpoint.weights import Weights
 from rehydrate.placing.values import is_composite
 
@@ -19,13 +20,11 @@ __all__ = ["has_composites", "holds_tensors", "values_beside"]
 
 def values_beside(checkpoint: Checkpoint, weights: Weights) -> dict[str, object]:
     """Name → value, inert, of everything that is no tensor by itself; nothing for a pickled module."""
-    part: object = checkpoint.tree
-    for key in weights.path:
-        part = part[key] if isinstance(part, Mapping) else dict(children(part))[key]
-    if not isinstance(part, dict):
+    part = value_at(checkpoint.tree, weights.path)
+    if not isinstance(part, dict) or Nesting().is_model(part):
         return {}
     return {
-        name.removeprefix(weights.prefix): value
+        weights.renamed.get(name, name): value
         for name, value in part.items()
         if isinstance(name, str) and not isinstance(value, TensorRef)
     }

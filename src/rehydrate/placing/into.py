@@ -24,7 +24,7 @@ from rehydrate.checkpoint.weights import Weights
 from rehydrate.collector import collector_paused
 from rehydrate.errors import RebuildError, TornLoadError
 from rehydrate.formats.opening import open_checkpoint
-from rehydrate.matching.match import Match, match_weights, wrapper_prefix
+from rehydrate.matching.match import Match, match_weights, named_alike, wrapper_prefix
 from rehydrate.placing.beside import has_composites, holds_tensors, values_beside
 from rehydrate.placing.devices import CPU, Device, resolve
 from rehydrate.placing.dtypes import dtype_of
@@ -86,10 +86,10 @@ def _opened(model: nn.Module, where: Where | Checkpoint, which: str | None) -> _
 
 def _incoming(model: nn.Module, checkpoint: Checkpoint, which: str | None) -> _Incoming:
     """Match and read; raises before anything is touched."""
-    weights = checkpoint.weights(which)
-    beside = values_beside(checkpoint, weights)
     is_special = has_own_way(model)
     present = every_tensor(model) if is_special else saved_tensors(model)
+    weights = named_alike(checkpoint.weights(which), list(present))
+    beside = values_beside(checkpoint, weights)
     match = match_weights(weights, targets_of(present, weights), type(model).__name__)
     if is_special or has_composites(beside):
         inside = {spelled((name, *path)) for name, value in beside.items() for path, _ in tensors_under(value)}
@@ -112,7 +112,8 @@ def _read(wanted: Mapping[str, TensorRef]) -> dict[str, torch.Tensor]:
             found=listed([shown(name) for name in nowhere]),
         )
     storages = Storages([ref.storage for ref in wanted.values()], lambda saved: CPU)
-    return {name: storages.tensor(ref).detach() for name, ref in wanted.items()}
+    tensors = storages.tensors(wanted.values())
+    return {name: tensor.detach() for name, tensor in zip(wanted, tensors, strict=True)}
 
 
 def _put(model: nn.Module, incoming: _Incoming, goal: torch.device) -> Match:

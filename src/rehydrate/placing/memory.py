@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import mmap
 from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from operator import attrgetter
@@ -26,6 +27,8 @@ BLOCK = 8 << 20
 """Bytes of a block that small storages share."""
 GAP = 4 << 10
 """Bytes between two storages that are read along rather than skipped: torch puts a header of about 100 there."""
+_NEVER = 1 << 63
+"""Where in a file a storage of several pieces ends: nothing is its neighbour."""
 HUGE_PAGES = 2 << 20
 """Bytes from which huge pages are asked for; on 4 kB pages, faults and not copying are what a load waits for."""
 
@@ -38,85 +41,94 @@ class Block:
     places: tuple[tuple[Storage, int], ...]
 
 
-_Jobs = dict[int, tuple[Source, list[tuple[int, memoryview]]]]
-"""By the `id` of a source: what is to be read from it, and to where."""
-
-
 def read_storages(storages: Iterable[Storage]) -> Iterator[Block]:
     """Blocks that together hold each storage once. Storages without bytes in the file are left out.
 
     All reading happens before the first block is handed out, so an unreadable file shows before anything is built.
     """
     in_order = sorted((storage for storage in storages if storage.nbytes), key=attrgetter("order"))
-    located = [(pieces, storage) for storage in in_order if (pieces := storage.locate())]
-    placed = [(pieces[0], storage) for pieces, storage in located if len(pieces) == 1]
-    placed.sort(key=lambda pair: pair[0].start)
     blocks: list[Block] = []
-    jobs: _Jobs = {}
-    for group in _groups(placed):
-        block, reads = _lay_out(group)
-        source = group[0][0].source
-        jobs.setdefault(id(source), (source, []))[1].extend(reads)
-        blocks.append(block)
-    for pieces, storage in located:
-        if len(pieces) > 1:
-            blocks.append(_scattered(pieces, storage, jobs))
-    for source, reads in jobs.values():
-        source.fill(reads)
-    swapped = {storage for pieces, storage in located if pieces[0].coding == "big-endian"}
+    swapped: set[Storage] = set()
+    # One thread reads what has been laid out while this one finds where the next storages are.
+    with ThreadPoolExecutor(1) as reader:
+        reads: list[Future[None]] = []
+        for group in _groups(in_order):
+            block, jobs = _lay_out(group)
+            blocks.append(block)
+            reads.extend(reader.submit(source.fill, wanted) for source, wanted in jobs)
+            if group[0][0][0].coding == "big-endian":
+                swapped.update(storage for _, storage in group)
+        for read in reads:
+            read.result()
     for block in blocks if swapped else ():
         _correct_byte_order(block, swapped)
     return iter(blocks)
 
 
-def _scattered(pieces: tuple[Piece, ...], storage: Storage, jobs: _Jobs) -> Block:
-    """A block for a storage whose bytes lie in several places."""
-    memory = _allocate(storage.nbytes)
-    view = memoryview(memory)
-    for piece in pieces:
-        _, reads = jobs.setdefault(id(piece.source), (piece.source, []))
-        reads.append((piece.start, view[piece.at : piece.at + piece.length]))
-    return Block(memory, ((storage, 0),))
+_Found = tuple[tuple[Piece, ...], Storage]
+_Job = tuple[Source, list[tuple[int, memoryview]]]
+"""A source, what is to be read from it, and to where."""
 
 
-def _groups(placed: list[tuple[Piece, Storage]]) -> Iterator[list[tuple[Piece, Storage]]]:
-    """Neighbours that share a block; a large storage alone."""
-    group: list[tuple[Piece, Storage]] = []
+def _groups(storages: Iterable[Storage]) -> Iterator[list[_Found]]:
+    """Neighbours in one source that share a block; a large storage alone. Each is looked for when its turn comes."""
+    waiting: dict[int, tuple[list[_Found], int]] = {}
+    source: Source | None = None
+    group: list[_Found] = []
     held = 0
-    for pair in placed:
-        nbytes = pair[1].nbytes
-        if nbytes >= LARGE:
-            yield [pair]
+    for storage in storages:
+        pieces = storage.locate()
+        nbytes = storage.nbytes
+        if nbytes >= LARGE or not pieces:
+            if pieces:
+                _check_end(pieces)
+                yield [(pieces, storage)]
             continue
-        if held + nbytes > BLOCK or (group and group[0][0].source is not pair[0].source):
+        if source is not pieces[0].source:
+            waiting[id(source)] = group, held
+            source = pieces[0].source
+            group, held = waiting.get(id(source), ([], 0))
+        elif held + nbytes > BLOCK:
             yield group
             group, held = [], 0
-        group.append(pair)
+        group.append((pieces, storage))
         held += nbytes + ALIGNMENT
-    if group:
-        yield group
+    waiting[id(source)] = group, held
+    yield from (group for group, _ in waiting.values() if group)
 
 
-def _lay_out(group: list[tuple[Piece, Storage]]) -> tuple[Block, list[tuple[int, memoryview]]]:
+def _check_end(pieces: tuple[Piece, ...]) -> None:
+    """Have what is missing said before memory is taken for it."""
+    for source, start, length, _, _ in pieces:
+        if start + length > source.size:
+            source.read(start, length)
+
+
+def _lay_out(group: list[_Found]) -> tuple[Block, list[_Job]]:
     """A block for the group and the reads that fill it; neighbours keep their distance where that aligns them."""
     places: list[tuple[Storage, int]] = []
     runs: list[list[int]] = []  # first byte in the file, in memory, and bytes
+    apart: list[tuple[Piece, int]] = []
     end_in_file = end = 0
-    for piece, storage in group:
-        start = piece.start
+    for pieces, storage in group:
+        _, start, length, _, _ = pieces[0]
         gap = start - end_in_file
         if runs and 0 <= gap <= GAP and (end + gap) % ALIGNMENT == 0:
             at = end + gap
-            runs[-1][2] = at + storage.nbytes - runs[-1][1]
+            runs[-1][2] = at + length - runs[-1][1]
         else:
             at = -(-end // ALIGNMENT) * ALIGNMENT
-            runs.append([start, at, storage.nbytes])
+            runs.append([start, at, length])
         places.append((storage, at))
-        end_in_file, end = start + storage.nbytes, at + storage.nbytes
+        end_in_file, end = start + length, at + length
+        if len(pieces) > 1:
+            apart.extend((piece, at + piece.at) for piece in pieces[1:])
+            end_in_file, end = _NEVER, at + storage.nbytes
     memory = _allocate(end)
     view = memoryview(memory)
-    reads = [(start, view[at : at + length]) for start, at, length in runs]
-    return Block(memory, tuple(places)), reads
+    jobs: list[_Job] = [(group[0][0][0].source, [(start, view[at : at + length]) for start, at, length in runs])]
+    jobs.extend((piece.source, [(piece.start, view[at : at + piece.length])]) for piece, at in apart)
+    return Block(memory, tuple(places)), jobs
 
 
 def _allocate(nbytes: int) -> mmap.mmap | bytearray:

@@ -8,14 +8,16 @@ out, fill the shells.
 
 from __future__ import annotations
 
+from argparse import Namespace
 from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from types import SimpleNamespace
 from typing import Any, TypeGuard
 
 import torch
 
 from rehydrate.checkpoint.checkpoint import Checkpoint
-from rehydrate.checkpoint.record import Record
+from rehydrate.checkpoint.record import NAMESPACES, Record
 from rehydrate.checkpoint.tensor import Storage, TensorRef
 from rehydrate.collector import collector_paused
 from rehydrate.dtypes import DType
@@ -80,13 +82,14 @@ class _Rebuild:
         self._refs: dict[int, TensorRef] = {}
         self._bare: list[Storage] = []
         self._find(tree)
+        self._make_arrays()
         refs = self._refs.values()
         wanted = [ref.storage for ref in refs] + self._bare
         if callable(goal) and not isinstance(goal, (torch.device, Mapping)):
             storages = Storages(wanted, lambda saved: CPU, goal)
         else:
             storages = Storages(wanted, destination(goal))
-        self._made.update(zip(self._refs, map(storages.tensor, refs), strict=True))
+        self._made.update(zip(self._refs, storages.tensors(refs), strict=True))
         for bare in self._bare:
             self._made[id(bare)] = _bare_storage(bare, storages.storage(bare))
         for item in self._tuples:
@@ -96,6 +99,12 @@ class _Rebuild:
         for value in (*self._shells, *(refs if self._attributes else ())):
             self._give_attributes(value, self._made[id(value)])
         self.value = self._of(tree)
+
+    def _make_arrays(self) -> None:
+        """numpy's arrays, which no device and no `map_location` moves, and which share memory with nothing."""
+        for identity, ref in [pair for pair in self._refs.items() if "array" in pair[1].traits]:
+            del self._refs[identity]
+            self._made[identity] = ref.numpy().copy("C" if ref.window.is_row_major else "F")
 
     def _of(self, value: object) -> object:
         """The copy of a value; what is not copied is its own."""
@@ -130,11 +139,14 @@ class _Rebuild:
             self._shells.append(value)
         elif kind is DType:
             self._made[id(value)] = torch_dtype(value)  # type: ignore[arg-type]
-        elif kind is Storage:
-            self._bare.append(value)  # type: ignore[arg-type]
-        inside = _inside(value)
-        self._refs.update({id(child): child for child in inside if type(child) is TensorRef})
-        stack.extend([child for child in inside if type(child) is not TensorRef])
+        elif isinstance(value, Storage):
+            self._bare.append(value)
+        refs, add = self._refs, stack.append
+        for child in _inside(value):
+            if type(child) is TensorRef:
+                refs[id(child)] = child
+            else:
+                add(child)
 
     def _finish(self, value: object) -> object:
         """Second pass: a tuple, a frozenset or a composite, whose insides are there."""
@@ -163,6 +175,9 @@ class _Rebuild:
             shell.state = of(value.state)
             shell.items = [of(item) for item in value.items]
 
+        elif isinstance(value, NAMESPACES):
+            vars(shell).update({key: of(item) for key, item in vars(value).items()})
+
     def _copied_items(self, value: Mapping[Any, object]) -> Iterator[tuple[Any, Any]]:
         """Keys and values, each replaced by its copy where it has one. Maps of builtins: nothing runs per item."""
         get, keys, items = self._made.get, value.keys(), value.values()
@@ -188,9 +203,12 @@ def is_composite(record: object) -> TypeGuard[Record]:
 def _inside(value: object) -> Iterable[object]:
     """Children of a container, keys too."""
     if isinstance(value, dict):
-        return [*(key for key in value if type(key) is not str), *value.values()]
+        keys = [key for key in value if type(key) is not str]
+        return [*keys, *value.values()] if keys else value.values()
     if isinstance(value, Record):
         return [*(value.args or ()), *value.kwargs.values(), value.state, *value.items]
+    if isinstance(value, NAMESPACES):
+        return list(vars(value).values())
     return value if isinstance(value, (list, tuple, set, frozenset, deque)) else ()
 
 
@@ -209,4 +227,6 @@ _SHELLS: Mapping[type, Callable[..., object]] = {
     deque: lambda value: deque(maxlen=value.maxlen),
     set: lambda value: set(),
     bytearray: bytearray,
+    Namespace: lambda value: Namespace(),
+    SimpleNamespace: lambda value: SimpleNamespace(),
 }

@@ -13,7 +13,7 @@ from rehydrate.errors import SaveError
 from rehydrate.formats.torch_zip import write_torch_zip
 from rehydrate.pickles.emit import emit_pickle
 from rehydrate.storage.atomic import Sink, replacing
-from rehydrate.text import counted, shown, size
+from rehydrate.text import counted, listed, shown, size
 from rehydrate.writing.strangers import refuse
 
 __all__ = ["Saved", "save"]
@@ -33,9 +33,19 @@ class Saved:
     nbytes: int
     tensors: int
     seconds: float
+    missing: tuple[str, ...] = ()
+    """Tensors that `rehydrate.salvage` could not save, because they were not whole."""
+    told: tuple[str, ...] = ()
+    """What else was left out or changed on the way: sentences."""
 
     def __str__(self) -> str:
-        return f"{shown(self.path)}: {counted(self.tensors, 'tensor')}, {size(self.nbytes)}, {self.format}"
+        tensors = counted(self.tensors, "tensor")
+        if self.missing:
+            tensors = f"{self.tensors:,} of {counted(self.tensors + len(self.missing), 'tensor')}"
+        lines = [f"{shown(self.path)}: {tensors}, {size(self.nbytes)}, {self.format}"]
+        if self.missing:
+            lines.append(f"  not whole: {listed([shown(name) for name in self.missing])}")
+        return "\n".join([*lines, *(f"  {sentence}" for sentence in self.told)])
 
 
 def save(
