@@ -15,6 +15,7 @@ import tempfile
 from pathlib import Path
 
 from contestants import CONTESTANTS, Worker
+from index import measure_index
 from report import Row, machine, write_results
 from start_up import measure_start_up
 from workloads import WORKLOADS, Workload
@@ -53,9 +54,9 @@ def main() -> None:
             tables.append((workload.name, rows))
             show(workload.name, rows)
             path.unlink()
-        start_up = measure_start_up(Path(folder), options.rounds)
-    tables.append(start_up)
-    show(*start_up)
+        for measure in (measure_index, measure_start_up):
+            tables.append(measure(Path(folder), options.rounds))
+            show(*tables[-1])
     write_results(options.out, tables, options.rounds)
     print(f"written to {options.out}")
 
