@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -108,3 +109,14 @@ def test_the_page_about_the_house_knows_every_file() -> None:
     named = [name for row in rows for name in re.findall(r"`([^`]+)`", row)]
     assert len(named) == len(set(named))
     assert set(named) == files - folders
+
+
+def test_the_page_about_the_corpus_says_what_comes_out_today(test_data: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "docs" / "make_corpus.py"), "--check"],
+        env={**os.environ, "REHYDRATE_TEST_DATA": str(test_data)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr or "make corpus writes the page anew"

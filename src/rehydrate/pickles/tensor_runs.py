@@ -87,6 +87,7 @@ class Persistent(Protocol):
 _NAME_PUT = b"r...."
 _PUSH, _UNICODE = 5, ord("X")
 """Bytes of an opcode that pushes a string, before the string; and its first."""
+_LENGTH = struct.Struct("<I")
 Spelling = tuple[Callable[[bytes, int], bytes], int]
 
 
@@ -114,6 +115,9 @@ class _Plan:
         head = self.head + bytes((digits, 0, 0, 0))
         form = struct.Struct(f"<cI{len(head)}s{digits}s" + "".join(f"{len(part)}sI" for part in self.parts))
         pack = form.pack
+
+        if digits > _LONGEST_KEY:
+            return (lambda key, top: b"."), 1  # no run is spelled so
 
         def spelled(key: bytes, top: int) -> bytes:
             return pack(
@@ -170,7 +174,7 @@ def _take_runs(machine: Machine) -> bool:
     if not isinstance(machine.persistent, Persistent) or machine.boundary != NOWHERE:
         return False
     data, opener = machine.data, _get_before(machine)
-    length = len(data)
+    size, length_of = len(data), _LENGTH.unpack_from
     start = at = stop = machine.at - len(opener)
     first = top = machine.top
     tensors: list[object] = []
@@ -185,25 +189,24 @@ def _take_runs(machine: Machine) -> bool:
         tensors.append(TensorRef("", plan.window, plan.storage_of(key.decode("ascii"))))
         top += _SLOTS
         # Most runs are like the one that came after the last of their kind: those are only compared.
-        while top > _LAST_SHORT and plan.next is not None and top + _SLOTS < _LAST:
+        while top > _LAST_SHORT and (following := plan.next) is not None and top + _SLOTS < _LAST:
             name_at = stop + _PUSH
-            last = name_at + int.from_bytes(data[stop + 1 : name_at], "little")
-            key_at = last + plan.next.key_at
-            if key_at >= length or last - name_at > _LONGEST_NAME:
+            last = name_at + length_of(data, stop + 1)[0] if name_at <= size else size
+            key_at = last + following.key_at
+            if key_at >= size or last - name_at > _LONGEST_NAME:
                 break
             digits = data[key_at - 4]
-            spelled, run = plan.next.spellings.get(digits) or plan.next.spelling(digits)
+            spelled, run = following.spellings.get(digits) or following.spelling(digits)
             key = data[key_at : key_at + digits]
-            if not data.startswith(spelled(key, top), last) or data[stop] != _UNICODE:
-                break
-            if not key.isdigit() or digits > _LONGEST_KEY:
+            if not data.startswith(spelled(key, top), last) or data[stop] != _UNICODE or not key.isdigit():
                 break
             try:
-                names.append(data[name_at:last].decode("utf-8", "surrogatepass"))
+                known = data[name_at:last].decode("utf-8", "surrogatepass")
             except UnicodeDecodeError:
                 break
-            plan = plan.next
-            tensors.append(TensorRef("", plan.window, plan.storage_of(key.decode("ascii"))))
+            tensors.append(TensorRef("", following.window, following.storage_of(key.decode("ascii"))))
+            names.append(known)
+            plan = following
             top += 1 + _SLOTS
             stop = last + run
         name, at = _name_at(data, stop, _put(top) + opener)
