@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check bench pictures fuzz fmt clean
+.PHONY: demo test check bench pictures corpus fuzz fmt clean
 
 demo: $(VENV)/.ready
 	$(BIN)/python demo/run.py
@@ -20,8 +20,12 @@ bench: $(VENV)/.ready
 pictures: $(VENV)/.ready
 	$(BIN)/python bench/pictures.py
 
+corpus: $(VENV)/.ready
+	$(BIN)/python docs/make_corpus.py
+
 fuzz: $(VENV)/.ready
 	REHYDRATE_FUZZ=25 $(BIN)/python -m pytest tests/pickles tests/oracle tests/formats
+	$(BIN)/python -m tests.fuzz.run 40
 
 fmt: $(VENV)/.ready
 	$(BIN)/ruff check --fix-only . && $(BIN)/ruff format .

@@ -1,0 +1,1 @@
+"""Fuzzing by coverage, of every reader; `run` says how."""
