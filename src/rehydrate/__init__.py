@@ -40,6 +40,7 @@ if TYPE_CHECKING:
         RebuildError,
         RehydrateError,
         SaveError,
+        SeveralError,
         TornLoadError,
         TruncatedError,
     )
@@ -69,6 +70,7 @@ __all__ = [
     "RehydrateError",
     "SaveError",
     "Saved",
+    "SeveralError",
     "TensorRef",
     "TornLoadError",
     "TruncatedError",

@@ -38,10 +38,15 @@ def open(  # noqa: A001 - the library's verb
 ) -> Checkpoint:
     """Open a checkpoint without running any of it.
 
-    `where` is a path, bytes, or a seekable binary file; the format is told by content. Only the index is read; tensors
-    are read when asked for. A folder is a checkpoint where it is one made of many files; `member` picks one of several
-    in an archive or a folder. Raises `MissingFileError`, `NotACheckpointError` (saying what it is instead),
-    `TruncatedError`, `CorruptError`, `AmbiguousError` (readers disagree about the file) or `LimitError`.
+    `where` is a path, a folder, bytes, or a seekable binary file, which its content tells from others: torch's zip,
+    stream and tar, TorchScript, `torch.export`, `torch.package`, torch.distributed, safetensors, shards with an index,
+    npy, npz, GGUF, HDF5, Torch7, pickles, joblib; any of them compressed, or in a zip or tar archive.
+    `Checkpoint.format` says which. Only the index is read; tensors are read when asked for.
+
+    `member` picks one of several checkpoints in an archive or a folder; `limits` bounds what a file may ask for. Raises
+    `MissingFileError`, `NotACheckpointError` (saying what it is instead), `TruncatedError`, `CorruptError`,
+    `AmbiguousError` (readers disagree about the file; a `SeveralError` where `member` has to choose), `LimitError`, and
+    `MissingExtraError` for HDF5 without pyfive.
 
     >>> import pickle, rehydrate as rh
     >>> rh.open(pickle.dumps({"da": 111, 2: [23, 1, 4]})).tree
@@ -82,10 +87,11 @@ def load_into(
 ) -> Match:
     """Put a checkpoint into a model that exists: all of it, or an error and the model as it was.
 
-    Containers (`{"state_dict": …}`), the `module.` of DataParallel and pickled whole models are seen through, and the
-    match that comes back says so. Values are copied into the existing parameters, cast to their dtypes; `device=` moves
-    the model once that has succeeded. `which=` names the part of a file that holds several models. A model with loading
-    code of its own (hooks, extra state, older layouts) gets what its `load_state_dict` makes of the file.
+    Containers (`{"state_dict": …}`), wrappers (`module.`, `_orig_mod.`, …) and pickled whole models are seen through,
+    and the match that comes back says so. Values are copied into the existing parameters, cast to their dtypes;
+    `device=` moves the model once that has succeeded. `which=` names the part of a file that holds several models. A
+    model with loading code of its own (hooks, extra state, older layouts) gets what its `load_state_dict` makes of the
+    file.
 
     Raises `MismatchError` with names and shapes when they do not fit, `AmbiguousError`, `DeviceError`, and what `open`
     raises.
@@ -156,14 +162,15 @@ def save(
     return write(obj, where, format=format, durable=durable)
 
 
-def audit(where: Where | Checkpoint) -> Audit:
+def audit(where: Where | Checkpoint, *, member: str | None = None) -> Audit:
     """What `torch.load(weights_only=False)`, or `pickle`, would have done with a file. Nothing of it is done.
 
     The verdict is `data-only`, `needs-code` (classes would have been imported and called), `embeds-code` (the file
     brings code along), `dangerous` (a call reaches programs, files, the network, imports, however it is hidden),
     `malformed` (broken, or readers disagree: never safe) or `not-a-checkpoint`. The audit is true for `data-only` and
     prints what would have been reached, with the byte and the place in the tree. A name that nobody listed needs code.
-    Whether a model was trained to misbehave is not seen. Raises `MissingFileError`.
+    Of an archive or a folder everything in it that is a checkpoint is judged; `member` picks one. Whether a model was
+    trained to misbehave is not seen. Raises `MissingFileError`.
 
     >>> import rehydrate as rh
     >>> print(rh.audit(b"cos\\nsystem\\n(S'id'\\ntR."))
@@ -175,15 +182,16 @@ def audit(where: Where | Checkpoint) -> Audit:
     """
     from rehydrate.checking.audit import audit as judge
 
-    return judge(where)
+    return judge(where, member=member)
 
 
-def verify(where: Where | Checkpoint, *, values: bool = False) -> Verification:
+def verify(where: Where | Checkpoint, *, member: str | None = None, values: bool = False) -> Verification:
     """Whether a file is as it was written: not cut, its bytes those of the checksums that the writer left, if any.
 
     Of a file that ends early it names the tensors that are not whole; of one that is damaged, those whose bytes are
     wrong. `values=True` also counts numbers that are NaN or infinite. True when nothing is wrong; prints itself; bytes
-    are read in pieces. Raises `MissingFileError`.
+    are read in pieces. Raises `MissingFileError`, and `AmbiguousError` where `member` has
+    to choose one of several.
 
     >>> import io, torch, rehydrate as rh
     >>> buffer = io.BytesIO(); torch.save({"a": torch.ones(99), "b": torch.ones(99)}, buffer)
@@ -192,7 +200,7 @@ def verify(where: Where | Checkpoint, *, values: bool = False) -> Verification:
     """
     from rehydrate.checking.verify import verify as check
 
-    return check(where, values=values)
+    return check(where, member=member, values=values)
 
 
 def salvage(where: Where | Checkpoint, to: str | os.PathLike[str]) -> Saved:

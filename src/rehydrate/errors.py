@@ -4,6 +4,7 @@
     ├── NotACheckpointError   also ValueError         what it looks like instead
     ├── CorruptError          also ValueError         a promise of the format is broken
     ├── AmbiguousError        also ValueError         two readings, or two models: you choose
+    ├── SeveralError          also ValueError         several files, each a checkpoint: an AmbiguousError, too
     ├── LimitError            also ValueError         a limit was reached (a bomb, or a very odd file)
     ├── ClosedError           also ValueError         the file behind a tensor was closed
     ├── TruncatedError        also EOFError           the file ends early
@@ -39,6 +40,7 @@ __all__ = [
     "RebuildError",
     "RehydrateError",
     "SaveError",
+    "SeveralError",
     "TornLoadError",
     "TruncatedError",
 ]
@@ -88,6 +90,16 @@ class CorruptError(RehydrateError, ValueError):
 
 class AmbiguousError(RehydrateError, ValueError):
     """There are several answers, and choosing one silently would be wrong."""
+
+
+class SeveralError(AmbiguousError):
+    """A folder or an archive holds several checkpoints, each of which may be fine; `member=` takes one of `choices`."""
+
+    def __init__(
+        self, what: str, *, where: str = "", found: str = "", hint: str = "", choices: tuple[str, ...] = ()
+    ) -> None:
+        super().__init__(what, where=where, found=found, hint=hint)
+        self.choices = choices
 
 
 class LimitError(RehydrateError, ValueError):

@@ -24,6 +24,11 @@ class Limits:
     work_per_byte: int = 16
     """Values that a pickle may have hashed without new bytes for them, and a quarter as many copied: a few bytes can
     recall a large list and have a set made of it, again and again. An honest file names most values once."""
+    room: int = 32 << 20
+    room_per_operation: int = 60
+    room_per_byte: int = 3
+    """Bytes of memory that values of a pickle may take beside the bytes that spell them: what is copied, and what is
+    large when it is empty: a deque has 640 bytes for three of the file, a set 230 for one. Honest sets have members."""
     integer_bytes: int = 1 << 20
     """Bytes of one binary integer: arithmetic on a longer one takes seconds."""
     integer_digits: int = 4300
@@ -40,9 +45,9 @@ class Limits:
     """Deques and defaultdicts directly in each other: Python frees them by recursion in C."""
     key_collisions: int = 64
     """Keys of one dictionary with the same hash: each costs a comparison with all before it."""
-    key_seconds: float = 20e-6
-    byte_seconds: float = 2e-6
-    """Processor time for each key that is no string, and for each byte before it, a second aside: ten times what they
+    key_seconds: float = 2e-6
+    byte_seconds: float = 0.5e-6
+    """Processor time for each key that is no string, and for each byte before it, a second aside: four times what they
     take. A dictionary of a hundred thousand numbers that were chosen for it takes a hundred times as long."""
     inflation: int = 200
     """Bytes that one byte of a compressed pickle may become; torch's own shrink to a tenth."""
@@ -52,6 +57,10 @@ class Limits:
     """Containers in each other: a gzipped tar of a zip of checkpoints has three."""
     unpacked_bytes: int = 8 << 30
     """Bytes that compressed parts of one file may have when unpacked, as long as `inflation` allows them, too."""
+    index_room: int = 64 << 20
+    index_room_per_byte: int = 3
+    """Bytes of memory that an index may take, and for each of its file's: a tensor of no elements takes sixty bytes of
+    a header and a thousand of memory. Fifty thousand tensors fit, and many more where they have numbers."""
     header_bytes: int = 100_000_000
     """Bytes of an index in JSON; safetensors' own bound."""
     dimensions: int = 64

@@ -94,3 +94,34 @@ def test_modules_that_hold_each_other_are_walked_once() -> None:
     assert list(names_of(path for path, _ in tensors_under(one))) == []
     with pytest.raises(rh.NoSuchTensorError):
         find_weights({"model": one}, {})
+
+
+def test_modules_that_bring_their_source_along_have_the_names_of_their_attributes(tensor: Any) -> None:
+    def persistent(**children: object) -> rh.Record:
+        state = {"_parameters": {"const": tensor}, "_buffers": {"w_avg": tensor}, "_modules": children}
+        meta = {"type": "class", "version": 6, "module_src": "import torch", "class_name": "G", "state": state}
+        return rh.Record("torch_utils.persistence", "_reconstruct_persistent_obj", args=(meta,))
+
+    assert names(persistent(mapping=persistent())) == ["const", "w_avg", "mapping.const", "mapping.w_avg"]
+    assert names({"G": persistent(), "augment_pipe": None}) == ["const", "w_avg"]
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore:torch.quantize_per_tensor")
+def test_quantised_layers_have_the_tensors_that_their_state_dict_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.quantized, "engine", torch.backends.quantized.supported_engines[-1])
+    quantising = torch.ao.quantization
+    net: Any = nn.Sequential(quantising.QuantStub(), nn.Conv2d(3, 4, 3), nn.ReLU()).eval()
+    observers = quantising.QConfig(quantising.MinMaxObserver, quantising.default_weight_observer)  # type: ignore[no-untyped-call]
+    net.qconfig = observers
+    quantising.prepare(net, inplace=True)(torch.rand(1, 3, 8, 8))  # type: ignore[no-untyped-call]
+    quantising.convert(net, inplace=True)  # type: ignore[no-untyped-call]
+    for layer in net.modules():
+        vars(layer).pop("qconfig", None)
+    with rh.open(saved(net)) as checkpoint:
+        assert list(checkpoint.weights()) == ["0.scale", "0.zero_point", "1.weight", "1.bias"]
+        assert checkpoint["1.weight"].numpy().tolist() == net[1].weight().int_repr().tolist()
+    linear = quantising.quantize_dynamic(nn.Sequential(nn.Linear(4, 3)), {nn.Linear})  # type: ignore[no-untyped-call]
+    with rh.open(saved(linear)) as checkpoint, rh.open(saved(linear.state_dict())) as beside:
+        packed = ["0._packed_params._packed_params[0]", "0._packed_params._packed_params[1]"]
+        assert list(checkpoint.weights()) == packed
+        assert set(packed) < set(beside.weights())

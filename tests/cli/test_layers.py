@@ -48,6 +48,16 @@ def test_a_small_model_is_shown_tensor_by_tensor_in_its_order() -> None:
     ]
 
 
+def test_names_are_cut_where_a_line_would_be_too_long() -> None:
+    shape = (1, 2, 3, 1, 2, 3)
+    found = rows({
+        f"{'encoder.' * 5}{name}.{kind}_of_a_layer": torch.zeros(shape)
+        for name in "abcdefgh" for kind in ("weight", "bias")
+    })  # fmt: skip
+    assert max(map(len, found)) <= 76
+    assert len({line.split()[0] for line in found}) == len(found)
+
+
 def test_layers_of_the_same_shapes_fold_into_one_row() -> None:
     found = layers({f"h.{at}.{name}": torch.zeros(8, 8) for at in range(12) for name in ("attn.w", "attn.b", "mlp.w")})
     assert found == {"h.{0..11}.attn": (24, 24 * 64), "h.{0..11}.mlp.w": (12, 12 * 64)}

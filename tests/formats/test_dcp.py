@@ -391,3 +391,8 @@ def test_a_real_set_opens_with_all_its_tensors(test_data: Path) -> None:
             assert all(isinstance(ref, TensorRef) and ref.numpy().shape == ref.shape for ref in refs)
             found += 1
     assert found
+
+
+def test_an_index_of_the_formats_own_words_is_plain_data(tmp_path: Path) -> None:
+    dcp.save({"w": torch.ones(2)}, checkpoint_id=tmp_path, no_dist=True)
+    assert rh.audit(tmp_path).verdict == "data-only"

@@ -94,3 +94,49 @@ def test_a_torch_zip_that_was_unpacked_says_how_to_pack_it_again(tmp_path: Path)
     with pytest.raises(NotACheckpointError) as caught:
         rh.open(folder)
     assert "zip -0 -r packed.pth net" in str(caught.value)
+
+
+def test_the_one_model_is_opened_where_the_rest_is_for_training_to_go_on(tmp_path: Path) -> None:
+    net = torch.nn.Linear(3, 2)
+    optimizer = torch.optim.Adam(net.parameters())
+    net(torch.ones(1, 3)).sum().backward()
+    optimizer.step()
+    torch.save(optimizer.state_dict(), tmp_path / "optimizer.pt")
+    torch.save({"python": (3, (1, 2)), "cpu": torch.get_rng_state()}, tmp_path / "rng_state.pth")
+    safetensors.torch.save_file(net.state_dict(), tmp_path / "model.safetensors")
+    with rh.open(tmp_path) as checkpoint:
+        assert set(checkpoint.weights()) == {"weight", "bias"}
+        assert checkpoint.facts["member"] == "model.safetensors"
+        assert checkpoint.facts["beside"] == ("optimizer.pt", "rng_state.pth")
+
+
+def test_all_of_a_folder_is_audited_and_one_of_it_on_request(tmp_path: Path) -> None:
+    save(tmp_path / "a.pth", 1)
+    save(tmp_path / "b.pth", 2)
+    assert rh.audit(tmp_path).verdict == "data-only"
+    (tmp_path / "training_args.bin").write_bytes(b"cos\nsystem\n(S'id'\ntR.")
+    audit = rh.audit(tmp_path)
+    assert audit.verdict == "dangerous"
+    assert "training_args.bin" in str(audit)
+    assert rh.audit(tmp_path, member="a.pth").verdict == "data-only"
+    (tmp_path / "b.pth").unlink()  # then there is one model, and what lies beside it still counts
+    assert rh.open(tmp_path).facts["member"] == "a.pth"
+    assert rh.audit(tmp_path).verdict == "dangerous"
+
+
+def test_one_of_several_is_verified_by_its_name(tmp_path: Path) -> None:
+    save(tmp_path / "a.pth", 1)
+    save(tmp_path / "b.pth", 2)
+    with pytest.raises(rh.SeveralError) as caught:
+        rh.verify(tmp_path)
+    assert caught.value.choices == ("a.pth", "b.pth")
+    assert rh.verify(tmp_path, member="b.pth")
+
+
+def test_folders_inside_one_are_named_and_not_searched(tmp_path: Path) -> None:
+    (tmp_path / "unet").mkdir()
+    save(tmp_path / "unet" / "w.pth")
+    (tmp_path / "model_index.json").write_text("{}")
+    with pytest.raises(NotACheckpointError, match="none of its files") as caught:
+        rh.open(tmp_path)
+    assert "folders: unet" in str(caught.value)

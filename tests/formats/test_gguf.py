@@ -250,3 +250,29 @@ def test_a_changed_byte_changes_what_it_belongs_to_or_is_refused() -> None:
                         ref.numpy()
             except rh.RehydrateError as error:
                 check_message(error)
+
+
+def split_into(folder: Path, tensors: int) -> list[Path]:
+    """What gguf's own writer makes of a model in files of two tensors each."""
+    writer = gguf.GGUFWriter(folder / "m.gguf", "llama", split_max_tensors=2)
+    for number in range(tensors):
+        writer.add_tensor(f"blk.{number}.w", numpy.full((2, 32), number, "f4"))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return sorted(folder.iterdir())
+
+
+def test_all_files_of_a_split_model_in_a_folder_are_the_model(tmp_path: Path) -> None:
+    first, *_, last = split_into(tmp_path, 5)
+    with rh.open(first) as checkpoint:
+        assert checkpoint.facts["shards"] == "this is one of 3 files"
+        assert len(checkpoint) == 2
+    with rh.open(tmp_path) as checkpoint:
+        assert list(checkpoint.weights()) == [f"blk.{number}.w" for number in range(5)]
+        assert checkpoint["blk.4.w"].numpy().tolist() == [[4.0] * 32] * 2
+        assert checkpoint.facts["files"] == tuple(path.name for path in sorted(tmp_path.iterdir()))
+    last.unlink()
+    with pytest.raises(rh.SeveralError, match="2 checkpoints"):
+        rh.open(tmp_path)

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 import rehydrate as rh
 from rehydrate.checkpoint.record import Record
 from rehydrate.errors import CorruptError, LimitError, MissingExtraError, RebuildError, TruncatedError
-from rehydrate.formats import hdf5_apart
+from rehydrate.formats.hdf5 import apart
 from rehydrate.formats.opening import open_checkpoint
 from rehydrate.storage.source import MemorySource
 
@@ -214,21 +214,29 @@ def test_what_is_left_of_a_cut_file_opens_when_it_is_asked_for(tmp_path: Path) -
 
 def test_reading_that_does_not_end_is_ended(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     script = tmp_path / "loops.py"
-    text = Path(hdf5_apart.SCRIPT).read_text()
+    text = Path(apart.SCRIPT).read_text()
     assert "    yield _group([], file)\n" in text
     script.write_text(text.replace("    yield _group([], file)\n", "    while True:\n        yield from ()\n"))
-    monkeypatch.setattr(hdf5_apart, "SCRIPT", str(script))
-    monkeypatch.setattr(hdf5_apart, "_SECONDS", 1)
+    monkeypatch.setattr(apart, "SCRIPT", str(script))
+    monkeypatch.setattr(apart, "_SECONDS", 1)
     with pytest.raises(LimitError, match="more time or memory"):
-        hdf5_apart.read_index(MemorySource(hdf5_of(Fields())))
+        apart.read_index(MemorySource(hdf5_of(Fields())))
+
+
+def test_what_the_watchdog_says_is_no_answer(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    script = tmp_path / "ended.py"
+    script.write_text("print('Timeout (0:00:20)!\\nThread 0x00007fcec01de190 (most recent call first):')")
+    monkeypatch.setattr(apart, "SCRIPT", str(script))
+    with pytest.raises(LimitError, match="more time or memory"):
+        apart.read_index(MemorySource(hdf5_of(Fields())))
 
 
 def test_without_pyfive_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     script = tmp_path / "lacks.py"
-    script.write_text(Path(hdf5_apart.SCRIPT).read_text().replace("import pyfive", "import pyfive_that_nobody_has"))
-    monkeypatch.setattr(hdf5_apart, "SCRIPT", str(script))
+    script.write_text(Path(apart.SCRIPT).read_text().replace("import pyfive", "import pyfive_that_nobody_has"))
+    monkeypatch.setattr(apart, "SCRIPT", str(script))
     with pytest.raises(MissingExtraError, match=r"pip install 'rehydrate\[hdf5\]'"):
-        hdf5_apart.read_index(MemorySource(hdf5_of(Fields())))
+        apart.read_index(MemorySource(hdf5_of(Fields())))
 
 
 def test_opening_other_files_loads_neither_pyfive_nor_what_starts_processes() -> None:
@@ -255,3 +263,34 @@ def test_the_real_files_are_what_h5py_reads(test_data: Path) -> None:
             )  # fmt: skip
             assert len(checkpoint) == len(wanted)
             assert all(same(checkpoint[name].numpy(), value) for name, value in wanted.items())
+
+
+def test_numbered_weights_of_keras_3_are_one_model_and_its_optimizer_none(tmp_path: Path) -> None:
+    def fill(file: Any) -> None:
+        for layer in ("conv2d", "dense"):
+            file[f"layers/{layer}/vars/0"] = numpy.ones((3, 3), "f4")
+            file[f"layers/{layer}/vars/1"] = numpy.ones(3, "f4")
+        file.create_group("vars")
+        for number in range(4):
+            file[f"optimizer/vars/{number}"] = numpy.ones((3, 3), "f4")
+
+    with rh.open(written(tmp_path, fill)) as checkpoint:
+        assert list(checkpoint.weights()) == ["conv2d.vars.0", "conv2d.vars.1", "dense.vars.0", "dense.vars.1"]
+
+
+def test_what_matlab_refers_to_is_no_variable(tmp_path: Path) -> None:
+    def fill(file: Any) -> None:
+        file["#refs#/a"] = numpy.ones((4, 4))
+        file["W"] = numpy.ones((3, 2))
+
+    with rh.open(written(tmp_path, fill)) as checkpoint:
+        assert list(checkpoint.weights()) == ["W"]
+
+
+def test_datasets_of_both_byte_orders_load_together(tmp_path: Path) -> None:
+    def fill(file: Any) -> None:
+        file["a"] = numpy.arange(4, dtype="<f4")
+        file["b"] = numpy.arange(4, dtype=">f4")
+
+    loaded: Any = rh.load(written(tmp_path, fill))
+    assert loaded["a"].tolist() == loaded["b"].tolist() == [0, 1, 2, 3]

@@ -29,7 +29,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import rehydrate as rh
-from rehydrate.formats.impostors_signatures import SIGNATURES
+from rehydrate.formats.impostors.signatures import SIGNATURES
 
 from ..effort import tried
 
@@ -225,6 +225,8 @@ MADE: dict[str, tuple[Callable[[], bytes], tuple[str, ...]]] = {
     "NCNN": (lambda: b"7767517\n75 83\nInput data 0 1 data\n", ("an NCNN model",)),
     "flax": (lambda: b"\x82\xa6params\x81\xa5Dense" + NUMBERS, ("a msgpack file", "params")),
     "MATLAB": (lambda: b"MATLAB 5.0 MAT-file, Platform: GLNXA64".ljust(124) + b"\0\1IM" + bytes(100), ("scipy.io",)),
+    "word2vec": (lambda: b"3 4\nthe " + struct.pack("<4f", 1, 2, 3, 4) + b"\n", ("word vectors", "word2vec")),
+    "GloVe": (lambda: b"the 0.1 -0.2 0.3\nof 0.4 0.5 1.5e-3\n", ("word vectors", "GloVe")),
     "R": (lambda: gzip.compress(b"X\n\0\0\0\2\0\3\6\0" + bytes(40)), ("an R object",)),
     "sentencepiece": (
         lambda: field(1, field(1, "<unk>") + varint(2 << 3 | 5) + struct.pack("<f", 0) + field(3, 2)) * 3,

@@ -142,3 +142,15 @@ def test_real_archives_are_what_numpy_reads(test_data: Path) -> None:
         with rh.open(path) as checkpoint, numpy.load(path) as arrays:
             assert list(checkpoint.tree) == arrays.files
             assert all(same(checkpoint.tree[name], arrays[name]) for name in arrays.files)
+
+
+def test_each_array_has_the_byte_order_of_its_own() -> None:
+    contents = {
+        "little": numpy.arange(3, dtype="<f4"),
+        "big": numpy.arange(3, dtype=">f4"),
+        "last": numpy.ones(2, "<i8"),
+    }
+    loaded: Any = rh.load(archive(contents))
+    assert {name: tensor.tolist() for name, tensor in loaded.items()} == {
+        name: array.tolist() for name, array in contents.items()
+    }

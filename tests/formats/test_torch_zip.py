@@ -264,3 +264,10 @@ def test_a_source_may_be_a_path_bytes_or_a_stream(tmp_path: Path) -> None:
     with open(tmp_path / "x.pth", "rb") as stream:
         assert_same(rh.load(stream), TREE)
         assert open_source(stream).size == len(data)
+
+
+def test_what_macos_packs_beside_the_folder_is_passed_over() -> None:
+    members = members_of(saved({"w": torch.ones(2)}))
+    beside = {"__MACOSX/archive/._data.pkl": b"\0\5\x16\7" + bytes(80)}
+    loaded: Any = rh.load(packed(members | beside))
+    assert loaded["w"].tolist() == [1, 1]

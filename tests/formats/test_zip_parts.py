@@ -9,6 +9,7 @@ import os
 import pickle
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy
 import pytest
@@ -163,3 +164,11 @@ def test_a_scripted_module_in_a_package_has_its_tensors(tmp_path: Path, monkeypa
         (name,) = [name for name in checkpoint if name.endswith("fc.weight")]
         assert torch.equal(checkpoint[name].torch(), net.fc.weight)
         assert "torch.jit._script.unpackage_script_module" in checkpoint.facts["calls"]  # type: ignore[operator]
+
+
+def test_numbers_that_only_python_writes_in_json_are_numbers_in_the_data_of_an_agent() -> None:
+    parts = agent()
+    data = json.loads(parts["data"]) | {"best": float("-inf"), "mean": float("nan"), "name": "\ud800"}
+    tree: Any = rh.open(zipped(parts | {"data": json.dumps(data).encode()})).tree
+    assert tree["data"]["best"] == float("-inf")
+    assert tree["data"]["mean"] != tree["data"]["mean"]

@@ -17,7 +17,7 @@ import sys
 import traceback
 from pathlib import Path
 
-from . import cases_bombs, cases_keys, cases_nesting, cases_packed, cases_torch7, cases_value_bombs
+from . import cases_bombs, cases_keys, cases_nesting, cases_packed, cases_torch7, cases_value_bombs, cases_wide
 from .case import Case
 
 CASES: tuple[Case, ...] = (
@@ -27,6 +27,7 @@ CASES: tuple[Case, ...] = (
     + cases_torch7.BOMBS
     + cases_packed.BOMBS
     + cases_value_bombs.CASES
+    + cases_wide.CASES
 )
 
 MEMORY = 3 << 30

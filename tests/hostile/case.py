@@ -43,6 +43,10 @@ class Case:
     says: str = ""
     """Words that the refusal must contain."""
     file: str = "net.pth"
+    unpacked: int = 0
+    """Bytes of a bomb that is packed, unpacked."""
+    opcodes: int = 0
+    """Opcodes of its pickles, where they cannot be counted in the file as it is."""
     beside: Mapping[str, bytes] = field(default_factory=dict)
     """Files in the same folder, of a checkpoint that is several; it is then never opened from memory."""
 

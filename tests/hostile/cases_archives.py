@@ -150,6 +150,8 @@ CASES = (
     refuses("C1 an entry on a drive", _and(Entry(b"C:\\autoexec.bat", b"x")), AmbiguousError),
     harmless("C1 an entry that climbs out of the folder", _and(Entry(b"archive/../../evil", b"x")), _whole),
     harmless("C1 a pickle that is a symbolic link", _with_pickle(attributes=0o120777 << 16), _whole),
+    refuses("C1 a checkpoint that is called as a folder is, beside another",
+            lambda: zip_of(Entry(b"a.pth", torch_zip(_PICKLE)), Entry(b"b.pth/", torch_zip(_EVIL))), AmbiguousError),
     harmless("C1 a folder as an entry", _and(Entry(b"archive/", b"")), _whole),
     harmless("C1 no folder", lambda: torch_zip(_PICKLE, folder=b""), _whole),
     harmless("C1 an entry without a name", _and(Entry(b"", b"x"))),

@@ -153,8 +153,8 @@ MANY = (
         ),
     ),
     harmless(
-        "P8 a string of forty megabytes whose last character is wide",
-        lambda: pickle_of(unicode8("x" * 40_000_000 + "\U0001f600")),
+        "P8 a string of ten megabytes whose last character is wide",
+        lambda: pickle_of(unicode8("x" * 10_000_000 + "\U0001f600")),
     ),
     opens("P8 a run of torch's after the last memo slot", _slots_at_the_end, lambda c: len(c) == 1),
     opens(

@@ -6,10 +6,11 @@ only called in a process of its own; see `bombs`.
 
 from __future__ import annotations
 
+import pickletools
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from unicodedata import category
 
@@ -25,11 +26,15 @@ UNSAFE = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 LONGEST = 3000
 """Characters of a message, whatever the file holds."""
 
-SECONDS, SECONDS_A_BYTE = 2.0, 10e-6
-"""Processor time that opening and looking may take; a quadratic program of these lengths takes minutes."""
+SECONDS, SECONDS_A_BYTE = 2.0, 1e-6
+"""Processor time that opening and looking may take, and auditing again; what was packed counts unpacked."""
+LOOKING = 3
+"""Times as much for opening a file again and looking at it from all sides, and for its audit, which opens it, too."""
+AUDITED = 2_000_000
+"""Bytes of the longest bomb that is audited, too."""
 _STATUS = Path("/proc/self/status")
-BYTES, BYTES_A_BYTE = 96 << 20, 450
-"""Memory; an empty set takes 216 bytes and its opcode one."""
+BYTES, BYTES_A_BYTE, BYTES_AN_OPCODE = 64 << 20, 4, 160
+"""Memory, for each byte of the file and each opcode of its pickles."""
 
 
 class Unsound(Exception):
@@ -58,15 +63,41 @@ def examine(case: Case, where: bytes | Path) -> None:
 
 
 def examine_bomb(case: Case, data: bytes) -> None:
-    """The same for a file that asks for much."""
+    """The same for a file that asks for much: opening it is bounded, looking at it, and auditing it."""
+    with bounded(case, data), suppress(RehydrateError):
+        rh.open(data).close()
+    with bounded(case, data, times=LOOKING):
+        examine(case, data)
+    if len(data) <= AUDITED:
+        with bounded(case, data, times=LOOKING):
+            check_text(str(rh.audit(data)))
+
+
+@contextmanager
+def bounded(case: Case, data: bytes, *, times: int = 1) -> Iterator[None]:
+    """Time and memory that a file of so many bytes, unpacked, and so many opcodes may take; more time to look at it."""
+    length = case.unpacked or len(data)
     before = _peak_after_reset()
     begin = time.process_time()
-    examine(case, data)
+    yield
     seconds, grown = time.process_time() - begin, _peak() - before
-    if seconds > SECONDS + SECONDS_A_BYTE * len(data):
-        raise Unsound(f"{len(data):,} bytes took {seconds:.1f} s")
-    if grown > BYTES + BYTES_A_BYTE * len(data):
-        raise Unsound(f"{len(data):,} bytes took {grown:,} bytes of memory")
+    if seconds > times * (SECONDS + SECONDS_A_BYTE * length):
+        raise Unsound(f"{length:,} bytes took {seconds:.1f} s")
+    more = grown // times - BYTES - BYTES_A_BYTE * length
+    if more > 0 and more > BYTES_AN_OPCODE * (case.opcodes or opcodes_of(data)):  # counting takes longer than opening
+        raise Unsound(f"{length:,} bytes took {grown:,} bytes of memory")
+
+
+def opcodes_of(data: bytes) -> int:
+    """Opcodes of the pickle that a file is, as far as it can be read, or that is stored in a zip archive."""
+    at = max(data.find(b"data.pkl\x80") + len("data.pkl"), 0) if data.startswith(b"PK") else 0
+    count = 0
+    try:
+        for _ in pickletools.genops(data[at:]):
+            count += 1
+    except Exception:  # noqa: BLE001 - it is broken there, in whichever way
+        pass
+    return count
 
 
 def look(checkpoint: Checkpoint) -> None:

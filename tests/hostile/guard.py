@@ -24,7 +24,7 @@ from dataclasses import replace
 
 from rehydrate.formats import opening
 from rehydrate.formats.contract import Request
-from rehydrate.formats.hdf5_apart import SCRIPT
+from rehydrate.formats.hdf5.apart import SCRIPT
 from rehydrate.storage.source import Source
 
 HARMLESS = frozenset(
@@ -87,7 +87,7 @@ def _hook(event: str, args: tuple[object, ...]) -> None:
 def _is_the_reader_of_hdf5(event: str, args: tuple[object, ...]) -> bool:
     """Our own script in a process of its own, with nothing of the file in its command; and the two pipes to it.
 
-    It confines itself, see `formats/hdf5_index`. Taking up a descriptor that is open already opens nothing.
+    It confines itself, see `formats/hdf5/index`. Taking up a descriptor that is open already opens nothing.
     """
     if event == "open":
         return isinstance(args[0], int)

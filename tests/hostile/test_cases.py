@@ -14,8 +14,8 @@ from .tables import CASES
 
 CATEGORIES = {
     "C1": 252, "C2": 50, "C3": 200, "C4": 100, "C7": 170, "C8": 50,
-    "P1": 37, "P2": 49, "P3": 15, "P4": 24, "P5": 43, "P6": 57, "P7": 49, "P8": 112, "P9": 40,
-    "T1": 70, "V1": 90, "S1": 40, "S2": 20, "D1": 40, "N1": 75, "G1": 95, "H1": 50, "SAID": 284,
+    "P1": 37, "P2": 49, "P3": 15, "P4": 24, "P5": 43, "P6": 57, "P7": 49, "P8": 132, "P9": 40,
+    "T1": 70, "V1": 90, "S1": 45, "S2": 21, "D1": 40, "N1": 75, "G1": 95, "H1": 50, "SAID": 284,
 }  # fmt: skip
 """Kinds of attack, by the word that their cases' names begin with, and how many there are at least.
 

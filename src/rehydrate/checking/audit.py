@@ -8,6 +8,7 @@ trained to misbehave is not seen here.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -26,6 +27,7 @@ from rehydrate.errors import (
     NotACheckpointError,
     RebuildError,
     RehydrateError,
+    SeveralError,
 )
 from rehydrate.formats.opening import open_checkpoint
 from rehydrate.limits import Limits
@@ -130,26 +132,53 @@ class Audit:
         )
 
 
-def audit(where: Where | Checkpoint) -> Audit:
+def audit(where: Where | Checkpoint, *, member: str | None = None) -> Audit:
     """Judge a file; see `rehydrate.audit`."""
     limits = Limits()
     examiner = Examiner(limits)
     if isinstance(where, Checkpoint):
         return _judged(where, examiner, limits)
     try:
-        checkpoint = open_checkpoint(where, limits=limits)
+        checkpoint = open_checkpoint(where, member=member, limits=limits)
     except _NO_ANSWER:
         raise
+    except SeveralError as several:
+        return _all_of(where, several, examiner, limits)
     except RehydrateError as refusal:
         return _refused(where, refusal, examiner, limits)
     with checkpoint:
-        return _judged(checkpoint, examiner, limits)
+        beside = checkpoint.facts.get("beside") if member is None else None
+        broken = _beside(where, beside, examiner, limits) if isinstance(beside, tuple) else None
+        return _judged(checkpoint, examiner, limits, broken)
 
 
-def _judged(checkpoint: Checkpoint, examiner: Examiner, limits: Limits) -> Audit:
+def _all_of(where: Where, several: SeveralError, examiner: Examiner, limits: Limits) -> Audit:
+    """A folder or an archive of several checkpoints is as bad as the worst of them."""
+    refusal = _beside(where, several.choices, examiner, limits)
+    severity = examiner.findings.worst
+    name = os.fspath(where) if isinstance(where, (str, os.PathLike)) else several.where
+    verdict = _word(severity) if refusal is None or severity is Severity.DANGEROUS else "malformed"
+    report = _audit(name, verdict, "", examiner, refusal)
+    return replace(report, weights_only=False, blocker=f"{several.what}; each was judged")
+
+
+def _beside(where: Where, names: tuple[str, ...], examiner: Examiner, limits: Limits) -> RehydrateError | None:
+    """Judge these of a folder or an archive as well; why the first that does not open is refused."""
+    refusal: RehydrateError | None = None
+    for name in names:
+        try:
+            with open_checkpoint(where, member=name, limits=limits) as checkpoint:
+                examiner.checkpoint(checkpoint, inside=f"{shown(name)} ")
+                refusal = refusal or _disputed(checkpoint)
+        except RehydrateError as error:
+            refusal = refusal or error
+    return refusal
+
+
+def _judged(checkpoint: Checkpoint, examiner: Examiner, limits: Limits, refusal: RehydrateError | None = None) -> Audit:
     examiner.checkpoint(checkpoint)
     severity = examiner.findings.worst
-    refusal = _disputed(checkpoint)
+    refusal = refusal or _disputed(checkpoint)
     if refusal is not None and severity is not Severity.DANGEROUS:
         return _audit(checkpoint.source.name, "malformed", checkpoint.format, examiner, refusal)
     blocker = what_torch_stops_at(checkpoint, limits)

@@ -6,9 +6,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from rehydrate.checking.findings import Finding, Findings
-from rehydrate.checking.folding import Folder, Reached, Spelling
+from rehydrate.checking.folding import Folder, Reached
 from rehydrate.checking.places import Places
 from rehydrate.checking.severity import Judgement, Severity, judge, modern
+from rehydrate.checking.spelling import Spelling
 from rehydrate.checkpoint.checkpoint import Checkpoint
 from rehydrate.checkpoint.trace import Call, Trace
 from rehydrate.errors import RehydrateError
@@ -16,6 +17,7 @@ from rehydrate.formats.facts import trace_of
 from rehydrate.formats.opening import open_checkpoint
 from rehydrate.limits import Limits
 from rehydrate.pickles.known import is_harmless, read_what_is_known
+from rehydrate.pickles.numpy_names import is_plain
 from rehydrate.text import shown
 
 __all__ = ["Examiner"]
@@ -49,6 +51,8 @@ class Examiner:
         self._limits = limits
         self._seen: set[int] = set()
         self._alive: list[object] = []
+        self._judged: dict[bytes, Severity] = {}
+        """Bytes that were seen to be unpickled: a file may have the same ones unpickled again and again."""
 
     def checkpoint(self, checkpoint: Checkpoint, *, inside: str = "", depth: int = 0) -> None:
         """Everything that an open file holds."""
@@ -98,6 +102,11 @@ class Examiner:
 
     def _loaded(self, data: bytes, where: str, depth: int) -> Severity:
         """The worst of what unpickling these bytes would do; they are known to be unpickled."""
+        if data not in self._judged:
+            self._judged[data] = self._unpickled(data, where, depth)
+        return self._judged[data]
+
+    def _unpickled(self, data: bytes, where: str, depth: int) -> Severity:
         if depth >= _DEPTH:
             return Severity.DANGEROUS
         inner = Examiner(self._limits)
@@ -136,6 +145,8 @@ class Examiner:
         """A call of a name that makes plain data, and that did not: a number for `bytearray`, an odd codec."""
         record = call.record
         name = (record.module, record.name)
+        if is_plain(record):
+            return
         if record.module.split(".")[0] not in ("torch", "copyreg", "copy_reg", "") and is_harmless(name):
             said = Spelling(record, record.args or (), record.kwargs)
             self._add(_ARGUMENTS, shown(record.path), call, trace, places, is_called=True, said=said)

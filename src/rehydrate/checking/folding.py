@@ -12,20 +12,18 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import PurePath
 from typing import NamedTuple
 
 from rehydrate.checking.severity import Judgement, Severity, is_dunder, judge, modern
+from rehydrate.checking.spelling import LATER, UNKNOWN, Bound, Getter, Method, Named, Result, Spelling, cut
 from rehydrate.checking.unwrapping import UNWRAPPERS
 from rehydrate.checkpoint.record import Record, brief
 from rehydrate.text import shown
 
-__all__ = ["Folder", "Reached", "Spelling"]
+__all__ = ["Folder", "Reached"]
 
-_PARTS = 48
-"""Attributes of a name that are kept; what is longer keeps its module and its end."""
 _ARGUMENTS = 64
 """Arguments of a call, and items of a `map`, that are followed."""
 _TEXT = 4096
@@ -34,23 +32,8 @@ _DEPTH = 16
 """Calls inside a call (partial, map, methodcaller, …) that are followed."""
 _WORK = 100_000
 """Calls inside calls that are followed in one pickle, beside as many as there are calls."""
-_SHOWN = 160
-"""Characters of a call that are shown."""
-_LISTED = 4
-"""Arguments of a call that are shown."""
 _MADE = 64 << 20
 """Characters and bytes that may be put together and unpacked in one pickle."""
-
-
-class Spelling(NamedTuple):
-    """A call that can be shown; spelled out only when somebody looks."""
-
-    function: object
-    args: tuple[object, ...]
-    kwargs: Mapping[str, object]
-
-    def __str__(self) -> str:
-        return _spelled(self)
 
 
 class Reached(NamedTuple):
@@ -64,51 +47,7 @@ class Reached(NamedTuple):
     """What it would have unpickled, where that is known."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Named:
-    """Something that is imported: its name, of which the first `module` parts are the module."""
-
-    parts: tuple[str, ...]
-    module: int
-
-    def __str__(self) -> str:
-        return ".".join(self.parts)
-
-
-@dataclass(frozen=True, slots=True)
-class _Result:
-    """What a call gives, when that is not known any better."""
-
-    of: _Named
-
-
-@dataclass(frozen=True, slots=True)
-class _Bound:
-    """A function with some of its arguments: `partial`, `methodcaller`."""
-
-    function: object
-    args: tuple[object, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class _Getter:
-    """`attrgetter` or `itemgetter`."""
-
-    key: object
-    is_item: bool
-
-
-@dataclass(frozen=True, slots=True)
-class _Method:
-    """A method of a plain value, such as `"".join`; `methodcaller` where the owner comes later."""
-
-    owner: object
-    name: str
-
-
-_LATER = object()
-_UNKNOWN = _Named(("<unknown>",), 0)
-_PATH = _Named(("pathlib", "Path"), 1)
+_PATH = Named(("pathlib", "Path"), 1)
 _HIDDEN = Judgement(Severity.DANGEROUS, "hides what it calls")
 _CODE = Judgement(Severity.NEEDS_CODE, "code that is not in the file")
 
@@ -129,7 +68,7 @@ class Folder:
             function: object = self.value(Record(record.module, record.name))
             args = record.args or ()
         else:
-            function, args = self.value((record.args or (_UNKNOWN,))[0]), (record.args or ())[1:]
+            function, args = self.value((record.args or (UNKNOWN,))[0]), (record.args or ())[1:]
         folded = tuple(self.value(item) for item in args[:_ARGUMENTS])
         self._known[id(record)] = self._call(function, folded, Spelling(function, folded, record.kwargs), 0)
         return self._reached
@@ -140,32 +79,32 @@ class Folder:
             return value
         if value.args is None:
             module = tuple(value.module.split("."))
-            return _cut((*module, *value.name.split(".")), len(module))
-        return self._known.get(id(value), _Result(_UNKNOWN))
+            return cut((*module, *value.name.split(".")), len(module))
+        return self._known.get(id(value), Result(UNKNOWN))
 
     def _call(self, function: object, args: tuple[object, ...], call: Spelling, depth: int) -> object:
         self._work -= 1
         if depth > _DEPTH or self._work < 0:
             self._note(_HIDDEN, "<too deep>", call)
-            return _Result(_UNKNOWN)
-        if isinstance(function, _Bound):
+            return Result(UNKNOWN)
+        if isinstance(function, Bound):
             return self._call(function.function, (function.args + args)[:_ARGUMENTS], call, depth + 1)
-        if isinstance(function, _Getter):
+        if isinstance(function, Getter):
             return self._got(args[0] if args else None, function, call)
-        if isinstance(function, _Method):
+        if isinstance(function, Method):
             return self._method(function, args, call, depth)
-        if isinstance(function, _Result):
-            judgement = _HIDDEN if function.of is _UNKNOWN else judge(function.of.parts, function.of.module)
+        if isinstance(function, Result):
+            judgement = _HIDDEN if function.of is UNKNOWN else judge(function.of.parts, function.of.module)
             if judgement.severity is Severity.EMBEDS_CODE:
                 judgement = Judgement(Severity.DANGEROUS, "runs code that the file brings along")
             self._note(_at_least_code(judgement), f"{function.of}()", call)
             return function
-        if not isinstance(function, _Named):
+        if not isinstance(function, Named):
             self._note(_HIDDEN, brief(function, 1), call)
-            return _Result(_UNKNOWN)
+            return Result(UNKNOWN)
         return self._named(function, args, call, depth)
 
-    def _named(self, function: _Named, args: tuple[object, ...], call: Spelling, depth: int) -> object:
+    def _named(self, function: Named, args: tuple[object, ...], call: Spelling, depth: int) -> object:
         """A call of something that was imported."""
         parts = modern(function.parts)
         name = ".".join(parts)
@@ -179,33 +118,33 @@ class Folder:
             content = args[0] if args else None
             loads = bytes(content) if isinstance(content, (bytes, bytearray)) else None
             self._note(judgement, str(function), call, loads)
-            return _Result(function)
+            return Result(function)
         unwrap = UNWRAPPERS.get(name)
         if unwrap is not None:
             value = self._made(unwrap(args), call)
             if value is not None:
                 return value
         self._note(judgement, str(function), call)
-        return _Result(function)
+        return Result(function)
 
-    def _imported(self, function: _Named, args: tuple[object, ...], call: Spelling) -> object:
+    def _imported(self, function: Named, args: tuple[object, ...], call: Spelling) -> object:
         """`import_module("os")`, `resolve_name("os:system")`."""
         spelled = str(args[0])[:_TEXT]
         module, _, inside = spelled.partition(":")
         parts = tuple(module.split("."))
         self._note(judge(function.parts, function.module), str(function), call)
         if _IMPORTS[".".join(modern(function.parts))]:  # what is named may be inside a module
-            found = _cut((*parts, *inside.split(".")) if inside else parts, len(parts) if inside else 1)
+            found = cut((*parts, *inside.split(".")) if inside else parts, len(parts) if inside else 1)
         else:
-            found = _cut(parts, len(parts))
+            found = cut(parts, len(parts))
         self._note(_at_least_code(judge(found.parts, found.module)), str(found), call)
         return found
 
-    def _got(self, owner: object, getter: _Getter, call: Spelling) -> object:
+    def _got(self, owner: object, getter: Getter, call: Spelling) -> object:
         """What an attribute of a value is, or an item of it."""
         key = getter.key
         if isinstance(owner, (str, bytes, bytearray)) and isinstance(key, str) and not is_dunder(key):
-            return _Method(owner, key)
+            return Method(owner, key)
         if isinstance(owner, Mapping) and getter.is_item and isinstance(key, (str, int)):
             return self.value(owner.get(key))
         if isinstance(owner, (list, tuple)) and getter.is_item and isinstance(key, int):
@@ -214,39 +153,39 @@ class Folder:
             if getter.is_item:
                 return owner
             self._note(_HIDDEN, "getattr", call)
-            return _Result(_UNKNOWN)
-        base = owner.of if isinstance(owner, _Result) else owner if isinstance(owner, _Named) else _UNKNOWN
+            return Result(UNKNOWN)
+        base = owner.of if isinstance(owner, Result) else owner if isinstance(owner, Named) else UNKNOWN
         if isinstance(owner, PurePath):
             base = _PATH
         if base.parts[:2] == ("sys", "modules") and len(base.parts) == 2:
-            found = _cut(tuple(key.split(".")), key.count(".") + 1)
+            found = cut(tuple(key.split(".")), key.count(".") + 1)
         else:
-            found = _cut((*base.parts, *key.split(".")), base.module)
+            found = cut((*base.parts, *key.split(".")), base.module)
         judgement = judge(found.parts, found.module)
         if judgement.severity > Severity.NEEDS_CODE:
             self._note(judgement, str(found), call)
         return found
 
-    def _method(self, method: _Method, args: tuple[object, ...], call: Spelling, depth: int) -> object:
+    def _method(self, method: Method, args: tuple[object, ...], call: Spelling, depth: int) -> object:
         """A method of a plain value: texts and bytes that are put together; of anything else, an attribute's call."""
         owner = method.owner
-        if owner is _LATER:
+        if owner is LATER:
             if not args:
-                return _Result(_UNKNOWN)
-            found = self._got(args[-1], _Getter(method.name, False), call)  # its own arguments came first
+                return Result(UNKNOWN)
+            found = self._got(args[-1], Getter(method.name, False), call)  # its own arguments came first
             return self._call(found, args[:-1], call, depth + 1)
         made = self._made(_text_made(owner, method.name, args), call)
         if made is not None:
             return made
         self._note(_at_least_code(_HIDDEN), f"{type(owner).__name__}.{method.name}", call)
-        return _Result(_UNKNOWN)
+        return Result(UNKNOWN)
 
     def _made(self, value: str | bytes | None, call: Spelling) -> object:
         """A value that was put together, as long as all of them are not too long."""
         self._room -= len(value or ())
         if self._room < 0:
             self._note(_HIDDEN, "<too much>", call)
-            return _Result(_UNKNOWN)
+            return Result(UNKNOWN)
         return value
 
     def _note(self, judgement: Judgement, name: str, call: Spelling, loads: bytes | None = None) -> None:
@@ -256,34 +195,34 @@ class Folder:
 
     def _getattr(self, args: tuple[object, ...], call: Spelling, depth: int) -> object:
         if len(args) < 2:
-            return _Result(_UNKNOWN)
-        return self._got(args[0], _Getter(args[1], False), call)
+            return Result(UNKNOWN)
+        return self._got(args[0], Getter(args[1], False), call)
 
     def _getitem(self, args: tuple[object, ...], call: Spelling, depth: int) -> object:
-        return self._got(args[0], _Getter(args[1], True), call) if len(args) > 1 else _Result(_UNKNOWN)
+        return self._got(args[0], Getter(args[1], True), call) if len(args) > 1 else Result(UNKNOWN)
 
     def _attrgetter(self, args: tuple[object, ...], call: Spelling, depth: int) -> object:
-        return _Getter(args[0] if args else None, False)
+        return Getter(args[0] if args else None, False)
 
     def _itemgetter(self, args: tuple[object, ...], call: Spelling, depth: int) -> object:
-        return _Getter(args[0] if args else None, True)
+        return Getter(args[0] if args else None, True)
 
     def _methodcaller(self, args: tuple[object, ...], call: Spelling, depth: int) -> object:
         if not args or not isinstance(args[0], str):
             self._note(_HIDDEN, "operator.methodcaller", call)
-            return _Result(_UNKNOWN)
-        return _Bound(_Method(_LATER, args[0]), args[1:])
+            return Result(UNKNOWN)
+        return Bound(Method(LATER, args[0]), args[1:])
 
     def _partial(self, args: tuple[object, ...], call: Spelling, depth: int) -> object:
-        return _Bound(args[0], args[1:]) if args else _Result(_UNKNOWN)
+        return Bound(args[0], args[1:]) if args else Result(UNKNOWN)
 
     def _apply(self, args: tuple[object, ...], call: Spelling, depth: int) -> object:
         """`apply(f, args)`, `operator.call(f, *args)`, `Thread(target=f)`."""
-        return self._call(args[0], args[1:], call, depth + 1) if args else _Result(_UNKNOWN)
+        return self._call(args[0], args[1:], call, depth + 1) if args else Result(UNKNOWN)
 
     def _apply_tuple(self, args: tuple[object, ...], call: Spelling, depth: int) -> object:
         inner = args[1] if len(args) > 1 and isinstance(args[1], (list, tuple)) else ()
-        return self._call(args[0], self._items(inner), call, depth + 1) if args else _Result(_UNKNOWN)
+        return self._call(args[0], self._items(inner), call, depth + 1) if args else Result(UNKNOWN)
 
     def _map(self, args: tuple[object, ...], call: Spelling, depth: int) -> object:
         """`map(f, items)`, `filter`: lazy in Python 3, and called as soon as anything walks it."""
@@ -309,27 +248,27 @@ class Folder:
 
     def _next(self, args: tuple[object, ...], call: Spelling, depth: int) -> object:
         items = self._items(args[0]) if args else ()
-        return items[0] if items else _Result(_UNKNOWN)
+        return items[0] if items else Result(UNKNOWN)
 
     def _rebuilt(self, args: tuple[object, ...], call: Spelling, depth: int) -> object:
         """`_rebuild_from_type_v2(function, type, args, state)`: calls the function, and sets attributes."""
         if len(args) < 3 or not isinstance(args[2], (list, tuple)):
-            return _Result(_UNKNOWN)
+            return Result(UNKNOWN)
         inner = self._items(args[2])
         return self._call(args[0], inner, Spelling(args[0], inner, {}), depth + 1)
 
     def _instance(self, args: tuple[object, ...], call: Spelling, depth: int) -> object:
         """`copyreg.__newobj__(class, *args)`, `_reconstructor(class, base, state)`: an object of that class."""
-        if args and isinstance(args[0], _Named):
+        if args and isinstance(args[0], Named):
             judgement = judge(args[0].parts, args[0].module)
             self._note(judgement, str(args[0]), call)
-            return _Result(args[0])
+            return Result(args[0])
         self._note(_HIDDEN, "copyreg.__newobj__", call)
-        return _Result(_UNKNOWN)
+        return Result(UNKNOWN)
 
     def _concat(self, args: tuple[object, ...], call: Spelling, depth: int) -> object:
         made = _text_made(args[0], "__add__", args[1:]) if args else None
-        return self._made(made, call) or _Result(_UNKNOWN)
+        return self._made(made, call) or Result(UNKNOWN)
 
     def _items(self, value: object) -> tuple[object, ...]:
         if isinstance(value, (list, tuple, deque)):
@@ -337,14 +276,6 @@ class Folder:
         if isinstance(value, str):
             return tuple(value[:_ARGUMENTS])
         return (value,)
-
-
-def _cut(parts: tuple[str, ...], module: int) -> _Named:
-    """A name of bounded length: of a long one its module and its end, which is what says what it is."""
-    if len(parts) > _PARTS:
-        kept = min(module, _PARTS // 2)
-        return _Named((*parts[:kept], *parts[-(_PARTS - kept) :]), kept)
-    return _Named(parts, module)
 
 
 def _at_least_code(judgement: Judgement) -> Judgement:
@@ -379,34 +310,6 @@ _TEXTS: Mapping[str, Callable[[str, tuple[str, ...]], str]] = {
     "lower": lambda owner, args: owner.lower(),
     "upper": lambda owner, args: owner.upper(),
 }
-
-
-def _spelled(call: Spelling) -> str:
-    """The call as somebody would write it."""
-    function: object = call.function
-    args = call.args
-    if isinstance(function, _Bound):
-        args = (*function.args, *args)
-        function = function.function
-    if isinstance(function, Record):
-        name = shown(function.path, 60)
-    elif isinstance(function, (_Named, _Result)):
-        name = _shown_value(function)
-    else:
-        name = f".{shown(function.name, 60)}" if isinstance(function, _Method) else "call"
-    inside = [_shown_value(item) for item in args[:_LISTED]]
-    inside += [f"{shown(key, 30)}={_shown_value(item)}" for key, item in islice(call.kwargs.items(), _LISTED)]
-    if len(args) > _LISTED:
-        inside.append("...")
-    return shown(f"{name}({', '.join(inside)})", _SHOWN)
-
-
-def _shown_value(value: object) -> str:
-    if isinstance(value, (_Named, _Result)):
-        return shown(str(value) if isinstance(value, _Named) else f"{value.of}()", 60)
-    if isinstance(value, (_Bound, _Getter, _Method)):
-        return "<function>"
-    return brief(value, 2)
 
 
 _Follow = Callable[[Folder, tuple[object, ...], Spelling, int], object]

@@ -5,12 +5,10 @@ One walk, iterative, each container once: a tree may be as deep as a file likes 
 
 from __future__ import annotations
 
-from argparse import Namespace
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
-from types import SimpleNamespace
 
-from rehydrate.checkpoint.record import Record
+from rehydrate.checkpoint.record import NAMESPACES, Record
 from rehydrate.checkpoint.tree import spelled
 from rehydrate.text import shown
 
@@ -20,7 +18,7 @@ _LONGEST = 32
 """Keys of a path that are shown."""
 _OPEN = object()
 """The key of what a record's attributes are in: they have its own path."""
-_CONTAINERS = (dict, list, tuple, set, frozenset, deque, Record, Namespace, SimpleNamespace)
+_CONTAINERS = (dict, list, tuple, set, frozenset, deque, Record, *NAMESPACES)
 
 
 class Places:
@@ -79,7 +77,7 @@ class Places:
 
 def _inside(value: object) -> Iterator[tuple[object, object]]:
     """Everything that a container holds, keys included."""
-    if isinstance(value, (Namespace, SimpleNamespace)):
+    if isinstance(value, NAMESPACES):
         value = vars(value)
     if isinstance(value, Mapping):
         yield from ((("key", at), key) for at, key in enumerate(value) if not isinstance(key, str))

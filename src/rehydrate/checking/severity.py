@@ -132,7 +132,7 @@ _EMBEDS = frozenset(
         "marshal", "types.FunctionType", "types.CodeType", "types.LambdaType", "dill._dill", "dill.dill", "dill.source",
         "cloudpickle", "ray.cloudpickle", "joblib.externals.cloudpickle", "pyspark.cloudpickle",
         "torch.fx.graph_module.reduce_graph_module", "torch.fx.graph_module.reduce_package_graph_module",
-        "torch.fx._lazy_graph_module",
+        "torch.fx._lazy_graph_module", "torch_utils.persistence._reconstruct_persistent_obj",
     )
 )  # fmt: skip
 """What makes functions out of bytes or text that the file brings along."""

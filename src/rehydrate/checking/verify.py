@@ -20,7 +20,15 @@ from rehydrate.checking.numbers import Strange, strange_numbers
 from rehydrate.checkpoint.checkpoint import Checkpoint
 from rehydrate.checkpoint.tensor import Storage, TensorRef
 from rehydrate.checkpoint.trace import Checksum
-from rehydrate.errors import ClosedError, CorruptError, MissingFileError, RehydrateError, TruncatedError
+from rehydrate.errors import (
+    ClosedError,
+    CorruptError,
+    MissingFileError,
+    NoSuchTensorError,
+    RehydrateError,
+    SeveralError,
+    TruncatedError,
+)
 from rehydrate.formats.opening import open_checkpoint
 from rehydrate.storage.source import Where, open_source
 from rehydrate.text import counted, listed, shown
@@ -141,16 +149,16 @@ class Verification:
         )
 
 
-def verify(where: Where | Checkpoint, *, values: bool = False) -> Verification:
+def verify(where: Where | Checkpoint, *, member: str | None = None, values: bool = False) -> Verification:
     """Verify a file; see `rehydrate.verify`."""
     if isinstance(where, Checkpoint):
         return _verified(where, values)
     try:
-        checkpoint = open_checkpoint(where)
-    except (MissingFileError, ClosedError):
+        checkpoint = open_checkpoint(where, member=member)
+    except (MissingFileError, ClosedError, SeveralError, NoSuchTensorError):
         raise
     except RehydrateError as refusal:
-        return _of_what_is_left(where, refusal, values)
+        return _of_what_is_left(where, member, refusal, values)
     with checkpoint:
         try:
             return _verified(checkpoint, values)
@@ -179,10 +187,10 @@ def _verified(checkpoint: Checkpoint, values: bool, refusal: RehydrateError | No
     )
 
 
-def _of_what_is_left(where: Where, refusal: RehydrateError, values: bool) -> Verification:
+def _of_what_is_left(where: Where, member: str | None, refusal: RehydrateError, values: bool) -> Verification:
     """A file that does not open: what is whole in it, if it is cut."""
     try:
-        with open_checkpoint(where, is_cut=True) as checkpoint:
+        with open_checkpoint(where, member=member, is_cut=True) as checkpoint:
             return _verified(checkpoint, values, refusal)
     except RehydrateError:
         name, have = _name_and_size(where)

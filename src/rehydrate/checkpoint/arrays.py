@@ -52,7 +52,7 @@ def read_array(ref: TensorRef) -> Array:
 
 def read_elements(ref: TensorRef) -> Array:
     """The elements of `ref` bit by bit, contiguous, in an array of their own; complex32 as pairs of float16."""
-    if ref.nbytes > max(MOST_EXPANDED, ref.storage.nbytes):
+    if ref.nbytes > MOST_EXPANDED and ref.nbytes > ref.storage.held:
         raise LimitError(
             f"this tensor would take {size(ref.nbytes)} once written out",
             where=f"{shown(ref.name)} {dimensions(ref.shape)}",

@@ -23,7 +23,7 @@ from rehydrate.checkpoint.modules import is_loss, is_module
 from rehydrate.checkpoint.nested import Nesting
 from rehydrate.checkpoint.record import NAMESPACES, Record
 from rehydrate.checkpoint.tensor import TensorRef
-from rehydrate.checkpoint.tree import Below, Openings, Path, counted_below, integers_of, tensors_under
+from rehydrate.checkpoint.tree import Below, Openings, Path, counted_below, holders_of, integers_of, tensors_under
 from rehydrate.checkpoint.wrappers import words_of
 
 __all__ = ["Kind", "Part", "Parts", "is_averaged", "is_optimizer", "may_hold", "parts_of"]
@@ -104,6 +104,7 @@ class Parts:
     """Named tensors that are left aside because there is a network."""
     averages: tuple[Path, ...] = ()
     """Lists of tensors that an average of the weights was saved as: there are no names to choose them by."""
+    has_tensors: bool = True
 
 
 def parts_of(tree: object) -> Parts:
@@ -121,7 +122,7 @@ def parts_of(tree: object) -> Parts:
     chosen = {part.path for part in models}
     others = [part for part in found if best < part.kind == Kind.NAMED and not _is_for_training(part.path, _OPTIMIZING)]
     beside = tuple(part for part in _outermost(others) if not _is_below(part.path, chosen))
-    return Parts(tuple(models), beside, tuple(averages))
+    return Parts(tuple(models), beside, tuple(averages), bool(extents.holders) or isinstance(tree, TensorRef))
 
 
 def _outermost(parts: Iterator[Part] | list[Part]) -> list[Part]:
@@ -142,6 +143,8 @@ class _Extents:
 
     def __init__(self, tree: object) -> None:
         self._tree = tree
+        self.holders = holders_of(tree)
+        """Containers with tensors in them, by `id`: what has none is not entered."""
         self._counts: dict[int, Below] | None = None
         self._direct: dict[int, int] = {}
         self._optimizers: dict[int, bool] = {}
@@ -150,8 +153,8 @@ class _Extents:
     def below(self, part: object) -> Below:
         """Everything below it; counted only where somebody asks."""
         if self._counts is None:
-            self._counts = counted_below(self._tree)
-        return self._counts[id(part)]
+            self._counts = counted_below(self._tree, self.holders)
+        return self._counts.get(id(part), Below(0, 0))
 
     def is_optimizer(self, part: object) -> bool:
         """See `is_optimizer`."""
@@ -199,7 +202,9 @@ def _searched(tree: object, extents: _Extents) -> tuple[list[Part], list[Path]]:
             elif kind != Kind.NETWORK and not extents.is_optimizer(value):
                 inside = is_inside or isinstance(value, (Record, *NAMESPACES))
                 below.extend(
-                    ((*path, key), child, inside) for key, child in openings.children(value) if may_hold(child)
+                    ((*path, key), child, inside)
+                    for key, child in openings.children(value)
+                    if id(child) in extents.holders and may_hold(child)
                 )
         level = below
     return found, averages

@@ -25,7 +25,16 @@ __all__ = ["Checkpoint"]
 class Checkpoint(Mapping[str, TensorRef]):
     """Every tensor of a file by name, and the whole object around them.
 
-    Made by `rehydrate.open`. Use it as a context manager, or call `close`; tensors already read stay valid.
+    Made by `rehydrate.open`. Use it as a context manager, or call `close`; tensors already read stay valid. A name that
+    is not there is a `NoSuchTensorError`, which is a `KeyError`; look-up also takes the path as a tuple of keys.
+
+    >>> import rehydrate as rh, io, torch
+    >>> buffer = io.BytesIO(); torch.save({"net": {"fc.weight": torch.zeros(2, 3)}, "epoch": 3}, buffer)
+    >>> checkpoint = rh.open(buffer)
+    >>> checkpoint.format, checkpoint.tree["epoch"], dict(checkpoint)
+    ('torch-zip', 3, {'net.fc.weight': <net.fc.weight float32 [2, 3]>})
+    >>> checkpoint["net", "fc.weight"].numpy().shape, list(checkpoint.weights())
+    ((2, 3), ['fc.weight'])
     """
 
     def __init__(
@@ -86,7 +95,11 @@ class Checkpoint(Mapping[str, TensorRef]):
         return len(self._paths)
 
     def weights(self, which: str | None = None) -> Weights:
-        """The model's own tensors, containers and wrappers taken off; see `checkpoint.weights`."""
+        """The model's own tensors, by the names of its `state_dict()`; the `Weights` say what was taken off.
+
+        `which` names a part of the tree where there are several models: trained and averaged weights, teacher and
+        student. Raises `AmbiguousError` that lists them where it is None, and `NoSuchTensorError` where there is none.
+        """
         model = self._model() if self._model is not None and which is None else None
         return find_weights(self.tree if model is None else model, self.attributes, which)
 

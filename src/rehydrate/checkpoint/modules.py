@@ -1,7 +1,8 @@
 """Modules that a file holds as objects: what `state_dict()` would give of them, without their classes.
 
     torch.nn          a pickled module: a record whose state has `_parameters`, `_buffers` and `_modules`; of one that
-                      was compiled the first argument
+                      was compiled the first argument; of one that brings its source along, as those of StyleGAN do,
+                      the `state` in its argument; quantised layers, which pack their weights, by how they pickle them
     TorchScript       a record of the package `__torch__`: its attributes are parameters, buffers and submodules alike
     torch7 (Lua)      a record with `gradInput` or of the package `nn`: `weight`, `bias`, ..., and a list of `modules`
 
@@ -31,6 +32,15 @@ _WRAPPERS = frozenset({"AveragedModel", "DeepSpeedEngine", "GradSampleModule", "
 _TABLES = ("_parameters", "_buffers", "_modules")
 _VARIABLES = frozenset({"Parameter", "Variable", "Buffer"})
 _COMPILED = "OptimizedModule"
+_PERSISTENT = "_reconstruct_persistent_obj"
+"""What `torch_utils.persistence` of StyleGAN, and of what was made from it, pickles instead of a class."""
+_QUANTISED = ("torch.nn.quantized.", "torch.ao.nn.quantized.", "torch.nn.intrinsic.quantized.",
+              "torch.ao.nn.intrinsic.quantized.")  # fmt: skip
+_PACKED = "torch.ScriptObject"
+"""What torch packs the weights of a quantised layer into; its state is what it unpacks them to, and its class."""
+_PACKED_LINEAR = ".quantized.LinearPackedParamsBase"
+_CONV_WEIGHT, _CONV_STATE = 10, 15
+"""Where a quantised convolution's weight stands in its state, the bias behind it, and how long that is."""
 INNER = ("module", "_module")
 """What a wrapper calls the model in it, where the name alone would not tell."""
 COUNTER = "n_averaged"
@@ -40,13 +50,32 @@ COUNTER = "n_averaged"
 def is_module(value: object) -> TypeGuard[Record]:
     """Whether this is the record of a module: a pickled one, one of a TorchScript archive, one of torch7."""
     return isinstance(value, Record) and (
-        _is_torch(value) or _is_compiled(value) or _is_script(value) or _is_lua(value)
+        _is_torch(value) or _is_compiled(value) or _is_quantised(value) or _is_script(value) or _is_lua(value)
     )
 
 
 def _is_torch(record: Record) -> bool:
+    return _torch_state(record) is not None
+
+
+def _torch_state(record: Record) -> dict[object, object] | None:
+    """The attributes of a pickled module of torch's; None for any other record."""
     state = record.state
-    return isinstance(state, dict) and all(isinstance(state.get(key), dict) for key in ("_parameters", "_modules"))
+    if state is None and record.name == _PERSISTENT and record.args and isinstance(record.args[0], dict):
+        state = record.args[0].get("state")
+    if isinstance(state, dict) and all(isinstance(state.get(key), dict) for key in ("_parameters", "_modules")):
+        return state
+    return None
+
+
+def _is_quantised(record: Record) -> bool:
+    """Whether it is a quantised convolution, which pickles a tuple instead of its attributes."""
+    return (
+        record.module.startswith(_QUANTISED)
+        and record.name.startswith("Conv")
+        and isinstance(record.state, tuple)
+        and len(record.state) == _CONV_STATE
+    )
 
 
 def _is_compiled(record: Record) -> bool:
@@ -76,10 +105,13 @@ def module_children(module: Record) -> Iterator[tuple[str, object]]:
     state = module.state
     if not _is_torch(module) and _is_compiled(module):
         return iter([("_orig_mod", module.args[0] if module.args else None)])
+    attributes = _torch_state(module)
+    if attributes is not None:
+        return _torch_children(attributes)
+    if _is_quantised(module) and isinstance(state, tuple):
+        return iter(zip(("weight", "bias"), state[_CONV_WEIGHT:], strict=False))
     if not isinstance(state, dict):  # a scripted class that says itself how it is saved
         return iter([("state", state)])
-    if _is_torch(module):
-        return _torch_children(state)
     return _script_children(state) if _is_script(module) else _lua_children(state)
 
 
@@ -92,6 +124,17 @@ def _torch_children(state: dict[object, object]) -> Iterator[tuple[str, object]]
         for name, value in entries.items() if isinstance(entries, dict) else ():
             if table != "_buffers" or name not in transient:
                 yield name, _tensor_of(value)
+    for name, value in state.items():
+        if isinstance(name, str) and isinstance(value, Record) and value.path == _PACKED:
+            yield name, _unpacked(value)
+
+
+def _unpacked(packed: Record) -> object:
+    """What a state dict has for packed weights: of a linear layer the weight and the bias, of others the object."""
+    state = packed.state
+    if isinstance(state, tuple) and len(state) == 2 and isinstance(state[1], str) and state[1].endswith(_PACKED_LINEAR):
+        return state[0]
+    return packed
 
 
 def _tensor_of(value: object) -> object:
@@ -129,8 +172,9 @@ def tables_of(record: Record) -> list[dict[object, object] | list[object] | tupl
     """The containers that a record's children are in. Each object has its own, unless a file is made otherwise."""
     state = record.state
     tables: list[object] = [state, record.args, record.kwargs]
-    if isinstance(state, dict) and _is_torch(record):
-        tables = [state.get(table) for table in _TABLES]
+    attributes = _torch_state(record)
+    if attributes is not None:
+        tables = [attributes.get(table) for table in _TABLES]
     elif isinstance(state, dict) and _is_lua(record):
         tables.append(state.get("modules"))
     return [table for table in tables if isinstance(table, (dict, list, tuple)) and table]

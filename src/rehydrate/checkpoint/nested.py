@@ -2,8 +2,9 @@
 
     {"conv1": {"weight": …, "bias": …}, "fc": {"weight": …, "bias": …}}
 
-Keras, flax and Megatron save so. It is one model, and two state dicts side by side are two: what tells them apart is
-that names in layers have no dots, and that a layer is a few tensors and nothing else.
+Keras, flax and Megatron save so; Keras 3 numbers the tensors of a layer. It is one model, and two state dicts side by
+side are two: what tells them apart is that names in layers have no dots, and that a layer is a few tensors and nothing
+else.
 """
 
 from __future__ import annotations
@@ -20,12 +21,14 @@ _DEEPEST = 16
 """Levels of layers; flax's transformers have eight."""
 _WEIGHTS = frozenset({"weight", "weights", "kernel", "embedding", "embeddings", "w", "filter", "filters"})
 """What a layer calls its matrix. Curves, statistics and images have other names."""
+_NUMBERED = "vars"
+"""Where a layer of Keras 3 has its weights, under their numbers."""
 _MODELS = frozenset({"checkpoint", "model", "model_state_dict", "params", "state_dict", "weights"})
 """What a whole model is called, and a layer is not."""
 _APART = frozenset(
     {
-        "averaged", "discriminator", "ema", "generator", "opt", "optim", "optimizer", "state", "student", "swa",
-        "target", "teacher",
+        "averaged", "criterion", "discriminator", "ema", "generator", "loss", "opt", "optim", "optimizer", "state",
+        "student", "swa", "target", "teacher",
     }
 )  # fmt: skip
 """Words in the name of what stands beside a model and is none of its layers."""
@@ -95,9 +98,15 @@ class Nesting:
                 inner = self._known[id(value)]
                 if not inner.is_pure or (inner.is_leaf and key in _MODELS):
                     return _Layer()
-                is_weighty = is_weighty or inner.is_weighty
+                is_weighty = is_weighty or inner.is_weighty or (key == _NUMBERED and _has_matrix(value))
                 height = max(height, inner.height + 1)
         return _Layer(height <= _DEEPEST, is_weighty, is_leaf, height)
+
+
+def _has_matrix(numbered: Mapping[str, object]) -> bool:
+    return any(
+        isinstance(value, TensorRef) and len(value.shape) > 1 and key.isdecimal() for key, value in numbered.items()
+    )
 
 
 def _could_be(layer: Mapping[Any, object]) -> bool:

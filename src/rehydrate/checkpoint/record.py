@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from argparse import Namespace
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
-from types import SimpleNamespace
+from types import MappingProxyType, SimpleNamespace
 
 from rehydrate.dtypes import DType
 from rehydrate.text import shown
@@ -20,6 +20,9 @@ __all__ = ["NAMESPACES", "Record", "brief"]
 
 NAMESPACES = (Namespace, SimpleNamespace)
 """Classes of Python's own that hold attributes and nothing else; a file's become real ones."""
+
+_NO_KEYWORDS: Mapping[str, object] = MappingProxyType({})
+"""One for all: a file may have a million records, each of three bytes."""
 
 BRIEF_ITEMS = 6
 """Items of a container that a one-line description shows."""
@@ -55,9 +58,15 @@ class Record:
         self.module = module
         self.name = name
         self.args = args
-        self.kwargs: Mapping[str, object] = kwargs if kwargs is not None else {}
+        self.kwargs: Mapping[str, object] = kwargs or _NO_KEYWORDS
         self.state = state
-        self.items: list[object] = []
+        self.items: Sequence[object] = ()
+
+    def extend(self, items: Iterable[object]) -> None:
+        """Append to `items`; for whoever reads the file."""
+        if not isinstance(self.items, list):
+            self.items = list(self.items)
+        self.items.extend(items)
 
     @property
     def path(self) -> str:

@@ -228,7 +228,10 @@ class TensorRef:
         return read_array(self)
 
     def torch(self, *, device: str | torch.device | None = None) -> torch.Tensor:
-        """A torch tensor of its own, on `device` (the CPU when None)."""
+        """A torch tensor of its own, on `device` (the CPU when None).
+
+        Raises `RebuildError` for what cannot stand alone: a quantised tensor, or one of the meta device.
+        """
         import torch
 
         from rehydrate.checkpoint.arrays import read_elements

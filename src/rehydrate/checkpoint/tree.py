@@ -21,8 +21,8 @@ from rehydrate.checkpoint.tensor import TensorRef
 from rehydrate.errors import LimitError
 
 __all__ = [
-    "Below", "Openings", "Path", "children", "counted_below", "integers_of", "names_of", "spelled", "tensors_under",
-    "value_at",
+    "Below", "Openings", "Path", "children", "counted_below", "holders_of", "integers_of", "is_bare", "names_of",
+    "spelled", "tensors_under", "value_at",
 ]  # fmt: skip
 
 Path = tuple[object, ...]
@@ -46,6 +46,10 @@ _QUOTED = 3
 _QUANTISED = ("torch._utils", "_rebuild_qtensor")
 
 _CONTAINERS = (dict, list, tuple, set, frozenset, deque, Record, *NAMESPACES)
+_PLAIN = frozenset({str, int, float, bool, complex, bytes, bytearray, type(None)})
+"""Types that hold nothing."""
+_GLANCED = 8
+"""Items of a container that are looked at before it is entered; a larger one may stand in a thousand places."""
 
 
 def children(value: object) -> Iterator[tuple[object, object]]:
@@ -96,6 +100,76 @@ class Openings:
         return children(value)
 
 
+def is_bare(value: object) -> bool:
+    """Whether a small container holds plain values only, found out without entering it: a file may have millions."""
+    if isinstance(value, dict):
+        return len(value) <= _GLANCED and _PLAIN.issuperset(map(type, value.values()))
+    if isinstance(value, Record):
+        parts = value.args or (), value.items
+        is_small = not value.kwargs and max(map(len, parts)) <= _GLANCED
+        is_stateless = type(value.state) in _PLAIN or (type(value.state) in (list, dict, tuple) and not value.state)
+        return is_stateless and is_small and all(_PLAIN.issuperset(map(type, part)) for part in parts)
+    if isinstance(value, (list, tuple, set, frozenset, deque)):
+        return len(value) <= _GLANCED and _PLAIN.issuperset(map(type, value))
+    return isinstance(value, NAMESPACES) and not vars(value)
+
+
+def _parts(value: object) -> Iterable[object]:
+    """Everything that a container holds; of a record the containers that its parts are in."""
+    if isinstance(value, dict):
+        return value.values()
+    if isinstance(value, Record):
+        more = (value.kwargs, value.items) if value.kwargs or value.items else ()
+        return value.state, value.args, *more
+    return vars(value).values() if isinstance(value, NAMESPACES) else value  # type: ignore[return-value]
+
+
+def holders_of(root: object) -> set[int]:
+    """The `id` of every container with a tensor somewhere below it.
+
+    In one pass that remembers little of what holds none: a file of one tensor may have millions of empty lists. Raises
+    `LimitError` for a tensor that lies too deep to have a name.
+    """
+    holders: set[int] = set()
+    seen = {id(root)}
+    owners = [root]
+    stack = [iter(_parts(root))] if isinstance(root, _CONTAINERS) else []
+    while stack:
+        for child in stack[-1]:
+            if type(child) in _PLAIN:
+                continue
+            if type(child) is TensorRef or id(child) in holders:
+                for owner in reversed(owners):
+                    if id(owner) in holders:
+                        break
+                    holders.add(id(owner))
+            elif id(child) not in seen and isinstance(child, _CONTAINERS) and not is_bare(child):
+                if len(stack) > 3 * DEEPEST:  # a module in a module is three containers further
+                    _refuse_tensors(child, seen)
+                    continue
+                seen.add(id(child))
+                owners.append(child)
+                stack.append(iter(_parts(child)))
+                break
+        else:
+            stack.pop()
+            owners.pop()
+    return holders
+
+
+def _refuse_tensors(root: object, seen: set[int]) -> None:
+    """Walk what lies too deep for a tensor to have a name, and remember it; raises `LimitError` where one is there."""
+    seen.add(id(root))
+    below = [root]
+    while below:
+        for child in _parts(below.pop()):
+            if isinstance(child, TensorRef):
+                raise LimitError("the paths of this file's tensors are too long to have names")
+            if isinstance(child, _CONTAINERS) and id(child) not in seen and not is_bare(child):
+                seen.add(id(child))
+                below.append(child)
+
+
 def value_at(tree: object, path: Path) -> object:
     """The value that a path leads to; None where it leads nowhere, or where two values have the same key."""
     for key in path:
@@ -121,6 +195,7 @@ def tensors_under(root: object) -> Iterator[tuple[Path, TensorRef]]:
         return
     if (integers := integers_of(root)) is not None:
         yield (), integers
+    holders = holders_of(root)
     seen = {id(root)}
     keys: list[object] = []
     letters = [0]
@@ -136,7 +211,7 @@ def tensors_under(root: object) -> Iterator[tuple[Path, TensorRef]]:
                 if len(stack) > DEEPEST or spent > LETTERS:
                     raise LimitError("the paths of this file's tensors are too long to have names")
                 yield (*keys, key), ref
-            if isinstance(child, _CONTAINERS) and (id(child) not in seen or _is_layer_of(child, owners)):
+            if id(child) in holders and (id(child) not in seen or _is_layer_of(child, owners)):
                 seen.add(id(child))
                 owners.append(child)
                 keys.append(key)
@@ -158,10 +233,11 @@ class Below(NamedTuple):
     values: int
 
 
-def counted_below(root: object) -> dict[int, Below]:
-    """For every container in a tree, by its `id`, what lies below it; what it shares with others counts in each.
+def counted_below(root: object, holders: set[int]) -> dict[int, Below]:
+    """For every container with tensors, by its `id`, what lies below it; what it shares with others counts in each.
 
-    In one pass, however much is shared. What a container holds of itself counts as nothing.
+    `holders` are those containers, see `holders_of`. In one pass, however much is shared. What a container holds of
+    itself counts as nothing.
     """
     counts = {id(root): Below(0, 0)}
     openings = Openings()
@@ -174,7 +250,7 @@ def counted_below(root: object) -> dict[int, Below]:
             total[1] += 1
             if isinstance(child, TensorRef) or integers_of(child) is not None:
                 total[0] += 1
-            if isinstance(child, _CONTAINERS):
+            if isinstance(child, _CONTAINERS) and id(child) in holders:
                 if id(child) not in counts:
                     counts[id(child)] = Below(0, 0)
                     stack.append((child, openings.children(child)))

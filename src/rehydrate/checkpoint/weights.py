@@ -122,10 +122,14 @@ def _only(tree: object, parts: Parts, where: str) -> Part:
     if len(models) == 1:
         return models[0]
     if not models:
-        count = sum(1 for _ in tensors_under(tree))
+        count = sum(1 for _ in tensors_under(tree)) if parts.has_tensors else 0
         raise NoSuchTensorError(
             f"{where} holds no model's tensors",
-            found=f"{counted(count, 'tensor')}, none of which looks like a model's" if count else "no tensor at all",
+            found="no tensor at all"
+            if not count
+            else "one tensor, and it does not look like a model's"
+            if count == 1
+            else f"{counted(count, 'tensor')}, none of which looks like a model's",
             hint="rh.load(...) gives everything that is in the file",
         )
     values = {part.path: part.value for part in models}

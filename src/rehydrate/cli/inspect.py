@@ -37,6 +37,8 @@ _TYPES = frozenset(
 """What a file may name of Python's builtins without anybody wondering."""
 _STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 """How torch's normalising layers call what they count and do not learn."""
+_BESIDE = 6
+"""Files beside the one that was opened that are named."""
 _MARGIN = 11
 """Columns before what is to be typed."""
 
@@ -79,6 +81,7 @@ def _report(checkpoint: Checkpoint, path: str) -> Iterator[str]:
     """The lines that a person reads."""
     weights, trouble = _weights(checkpoint)
     facts = [("is", f"{what(checkpoint)}, {size(checkpoint.source.size)}"), ("holds", "\n".join(_holds(checkpoint)))]
+    facts[1:1] = _opened(checkpoint)
     if weights is not None:
         facts.append(("model", "\n".join(_model(weights))))
     else:
@@ -94,6 +97,17 @@ def _report(checkpoint: Checkpoint, path: str) -> Iterator[str]:
         yield from (f"  {line}" for line in table(weights))
     yield ""
     yield from _next(checkpoint, weights, path)
+
+
+def _opened(checkpoint: Checkpoint) -> Iterator[tuple[str, str]]:
+    """Which file of an archive or a folder this is, and what was left alone; which of several files of one model."""
+    member, beside, shards = (checkpoint.facts.get(fact) for fact in ("member", "beside", "shards"))
+    if isinstance(member, str):
+        yield "member", shown(member)
+    if isinstance(beside, tuple):
+        yield "beside", listed([shown(name, 40) for name in beside], _BESIDE)
+    if isinstance(shards, str):
+        yield "part", shards
 
 
 def _holds(checkpoint: Checkpoint) -> list[str]:
@@ -145,6 +159,8 @@ def _imports(checkpoint: Checkpoint) -> str:
     names, calls = checkpoint.facts.get("imports"), checkpoint.facts.get("calls")
     if not isinstance(names, tuple) or not names:
         code = checkpoint.facts.get("code")
+        if isinstance(code, tuple) and code and checkpoint.format.endswith("torch7"):
+            return f"nothing; but {counted(len(code), 'function')} of Lua {_are(code)} in it, as bytecode"
         if isinstance(code, tuple) and code:
             return f"nothing; but a program lies in it ({counted(len(code), 'file')}), which its own loader would run"
         return "nothing: it is data only"
@@ -152,6 +168,10 @@ def _imports(checkpoint: Checkpoint) -> str:
     calling = f" and call {len(calls):,}" if isinstance(calls, tuple) and calls else ""
     first = [shown(name, 64) for name in sorted(names, key=_is_plain)]
     return f"none here; {unsafe} would import {counted(len(names), 'name')}{calling}:\n{listed(first, _IMPORTS)}"
+
+
+def _are(things: tuple[object, ...]) -> str:
+    return "is" if len(things) == 1 else "are"
 
 
 def _is_plain(name: str) -> bool:

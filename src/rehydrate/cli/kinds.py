@@ -28,6 +28,10 @@ _WORDS: Mapping[str, str] = {
     "torch7": "a file of Torch7 for Lua",
     "pickle": "a plain pickle",
     "joblib": "a joblib file",
+    "stable-baselines": "an agent in its parts",
+    "stable-baselines3": "an agent in its parts",
+    "skops": "a model in its parts",
+    "torch-package": "a torch package",
 }
 _AROUND: Mapping[str, str] = {"zip": "a zip archive with", "tar": "a tar archive with"}
 _DEEPEST = 6

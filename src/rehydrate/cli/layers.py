@@ -19,8 +19,10 @@ MOST = 12
 """Rows of a table."""
 _DEEPEST = 24
 """Dots of a name that are looked at; what is behind them stays one piece."""
-_WIDEST = 44
-"""Columns of a name."""
+_WIDEST, _NARROWEST = 44, 16
+"""Columns of a name: as many as there may be, and where a line would be too long."""
+_ROOM = 76
+"""Columns of a line."""
 _NUMBERED = (*"0123456789", "}")
 """How the name of a layer ends that is one of several."""
 _DIGITS = 9
@@ -187,8 +189,12 @@ def _row(group: _Group) -> tuple[str, str, str, str]:
 
 
 def _aligned(rows: Sequence[tuple[str, ...]], right: Sequence[int] = ()) -> list[str]:
-    """Cells under each other, two columns apart."""
+    """Cells under each other, two columns apart; names are cut where a line would be too long."""
     widths = [max(columns(cell) for cell in column) for column in zip(*rows, strict=True)]
+    excess = sum(widths) + 2 * (len(widths) - 1) - _ROOM
+    if excess > 0 and widths[0] > _NARROWEST:
+        widths[0] = max(widths[0] - excess, _NARROWEST)
+        rows = [(shown(row[0], widths[0]), *row[1:]) for row in rows]
     lines = []
     for row in rows:
         cells = [

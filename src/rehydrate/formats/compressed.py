@@ -4,7 +4,7 @@
 
 The whole is unpacked once, into memory and never to disk, because the formats inside are read at any offset. How large
 it may become is bounded by the length of what is there. Checksums are checked on the way. What Python cannot unpack
-(zstd, lz4, 7z, rar) is in `impostors_signatures`.
+(zstd, lz4, 7z, rar) is in `impostors/signatures`.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ READ = 1 << 14
 """Bytes that are read at once: what follows a stream is copied for each, and streams may be of twenty bytes."""
 WRITE = 1 << 20
 """Bytes that are unpacked at once."""
-FLOOR = 64 << 20
+FLOOR = 32 << 20
 """Bytes that anything may unpack to, however short it is: files of zeros are honest, too."""
 
 

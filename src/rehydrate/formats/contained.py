@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 
 from rehydrate.checkpoint.checkpoint import Checkpoint
-from rehydrate.errors import AmbiguousError, MissingFileError, NotACheckpointError, RehydrateError
+from rehydrate.errors import MissingFileError, NotACheckpointError, RehydrateError, SeveralError
 from rehydrate.formats.contract import Request
-from rehydrate.formats.impostors import quoted
-from rehydrate.formats.impostors_archives import by_members
+from rehydrate.formats.impostors.archives import by_members
+from rehydrate.formats.impostors.recognising import quoted
 from rehydrate.formats.inside import traces_inside
 from rehydrate.storage.source import Source
 from rehydrate.storage.views import PartSource
@@ -30,10 +30,10 @@ _TRIED = 200
 def open_contained(archive: str, files: Files, source: Source, request: Request) -> Checkpoint:
     """Open the one checkpoint among the files of `source`, which is a `tar` or a `zip`, or the one that was asked for.
 
-    Raises `AmbiguousError` that lists several, `NotACheckpointError` where there is none, `MissingFileError` for a
+    Raises `SeveralError` that lists several, `NotACheckpointError` where there is none, `MissingFileError` for a
     name that is not there, and whatever the file's own format raises.
     """
-    name = _only(archive, files, source, request) if request.member is None else request.member
+    name, others = _only(archive, files, source, request) if request.member is None else (request.member, ())
     if name not in files:
         near = nearest(name, files)
         raise MissingFileError(
@@ -46,23 +46,26 @@ def open_contained(archive: str, files: Files, source: Source, request: Request)
     checkpoint.traces = traces_inside(checkpoint, name)
     inner = checkpoint.facts.get("member")
     checkpoint.format = f"{archive}+{checkpoint.format}"
-    checkpoint.facts = {**checkpoint.facts, "member": f"{name}/{inner}" if inner else name}
+    left = {"beside": others} if others else {}
+    checkpoint.facts = {**checkpoint.facts, "member": f"{name}/{inner}" if inner else name, **left}
     return checkpoint
 
 
-def _only(archive: str, files: Files, source: Source, request: Request) -> str:
-    """The one file that is a checkpoint, even a broken one; of several, the one that holds tensors."""
+def _only(archive: str, files: Files, source: Source, request: Request) -> tuple[str, tuple[str, ...]]:
+    """The one file that is a checkpoint, even a broken one; of several, the one that holds tensors. And the others."""
     found = list(_checkpoints(files, request))
+    everything = [name for name, _ in found]
     if len(found) > 1:
         found = [pair for pair in found if pair[1]] or found
     if len(found) == 1:
-        return found[0][0]
+        return found[0][0], tuple(name for name in everything if name != found[0][0])
     if found:
-        raise AmbiguousError(
+        raise SeveralError(
             f"this {archive} archive holds {len(found):,} checkpoints",
             where=shown(source.name),
             found=listed([shown(name) for name, _ in found]),
             hint=f"choose one: member={shown(found[0][0])!r}",
+            choices=tuple(name for name, _ in found),
         )
     impostor = by_members(files)
     what = f", {impostor.what}" if impostor else ""

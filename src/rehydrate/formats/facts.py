@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from rehydrate.checkpoint.tensor import Storage
 from rehydrate.checkpoint.trace import Call, Trace
@@ -11,7 +11,7 @@ from rehydrate.pickles.known import strangers
 from rehydrate.pickles.reading import Reading
 from rehydrate.pickles.torch_names import BY_DEVICE
 
-__all__ = ["facts_of", "facts_of_all", "saved_on", "trace_of"]
+__all__ = ["facts_of", "facts_of_all", "saved_on", "told_by", "trace_of"]
 
 
 def facts_of(reading: Reading, **more: object) -> dict[str, object]:
@@ -28,12 +28,18 @@ def facts_of(reading: Reading, **more: object) -> dict[str, object]:
 def facts_of_all(reading: Reading, others: Iterable[Reading], **more: object) -> dict[str, object]:
     """The same for a file of several pickles, of which `reading` is the object's; the others name nothing in peace."""
     facts = facts_of(reading, **more)
-    for other in others:
-        if other is not reading and other.names:
-            found = facts_of(other)
-            for name in ("imports", "calls"):
-                facts[name] = tuple(dict.fromkeys((*facts[name], *found[name])))  # type: ignore[misc]
-    return facts
+    every = [facts, *(facts_of(other) for other in others if other is not reading and other.names)]
+    return {**facts, "imports": told_by(every, "imports"), "calls": told_by(every, "calls")}
+
+
+def told_by(every: Iterable[Mapping[str, object]], fact: str) -> tuple[str, ...]:
+    """What several parts say together of a fact that is a tuple of names, each once: `imports`, `calls`, `saved_on`.
+
+    >>> told_by([{"imports": ("a.B", "c.D")}, {}, {"imports": ("c.D", "e.F")}], "imports")
+    ('a.B', 'c.D', 'e.F')
+    """
+    said = (facts.get(fact) for facts in every)
+    return tuple(dict.fromkeys(name for names in said if isinstance(names, tuple) for name in names))
 
 
 def saved_on(reading: Reading, storages: Iterable[Storage]) -> tuple[str, ...]:

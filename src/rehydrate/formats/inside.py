@@ -5,12 +5,13 @@ A part is opened with the same limits as its archive; what it says of itself is 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from rehydrate.checkpoint.checkpoint import Checkpoint
 from rehydrate.checkpoint.trace import Trace
 from rehydrate.formats.contract import Request
+from rehydrate.formats.facts import told_by
 from rehydrate.formats.zip_directory import Member, ZipDirectory
 from rehydrate.formats.zip_members import source_of
 from rehydrate.limits import Limits
@@ -66,5 +67,4 @@ class Parts:
 
     def told(self, fact: str) -> tuple[str, ...]:
         """What the parts say together of `imports`, `calls` or `saved_on`, each once."""
-        found = (part.facts.get(fact, ()) for part in self.opened.values())
-        return tuple(dict.fromkeys(name for names in found if isinstance(names, Iterable) for name in names))
+        return told_by((part.facts for part in self.opened.values()), fact)

@@ -30,9 +30,10 @@ from rehydrate.checkpoint.checkpoint import Checkpoint
 from rehydrate.checkpoint.record import Record
 from rehydrate.checkpoint.tensor import Piece
 from rehydrate.checkpoint.trace import Trace
-from rehydrate.errors import AmbiguousError, CorruptError, LimitError, RehydrateError, TruncatedError
+from rehydrate.errors import CorruptError, LimitError, RehydrateError, TruncatedError
 from rehydrate.formats.contract import Format, Head, Request
 from rehydrate.formats.facts import facts_of_all, trace_of
+from rehydrate.formats.pickle_inside import check_nothing_after
 from rehydrate.formats.plain_pickle import PLAIN_PICKLE, looks_like_pickle, not_a_pickle
 from rehydrate.formats.tensor_bytes import TensorBytes
 from rehydrate.limits import Limits
@@ -95,12 +96,7 @@ def _opened(source: Source, request: Request) -> Checkpoint | None:
         raise
     if not arrays.met:
         return None
-    if reading.end != source.size:
-        raise AmbiguousError(
-            "there are bytes after the end of the pickle; other readers may read those instead",
-            where=f"{shown(source.name)}, byte {reading.end:,}",
-            found=f"{source.size - reading.end:,} bytes",
-        )
+    check_nothing_after(reading, source.size, shown(source.name))
     readings = (reading, *arrays.readings)
     return Checkpoint(
         SourceSet((source, *arrays.sources), source.name) if arrays.sources else source,

@@ -18,13 +18,16 @@ from rehydrate.text import shown, size
 
 __all__ = ["parse_json"]
 
+_WEIGHTS = {b"[": 80, b"{": 80, b",": 40, b'"': 30, b":": 150}
+"""Bytes of memory that each sign leads to: containers, numbers, strings, names with their places in a dictionary."""
 _VALUES_A_MEMBER = 16
 """Values in the index for each member that an archive may have: an entry of safetensors has ten."""
 
 
-def parse_json(data: bytes, limits: Limits, where: str) -> object:
+def parse_json(data: bytes, limits: Limits, where: str, *, as_python: bool = False) -> object:
     r"""The value that `data` is, in UTF-8: dicts, lists, str, int, finite float, bool and None.
 
+    `as_python` is for what only Python's own writer writes: it spells NaN, infinities and half surrogate pairs, too.
     `where` names it in errors and has been through `text.shown`. Raises `CorruptError` for what is no JSON,
     `AmbiguousError` for a name that stands twice, and `LimitError`.
 
@@ -43,9 +46,12 @@ def parse_json(data: bytes, limits: Limits, where: str) -> object:
         raise CorruptError("the JSON is not UTF-8", where=f"{where}, byte {error.start:,} of it") from error
     try:
         value: object = json.loads(
-            text, object_pairs_hook=_object, parse_float=_finite, parse_constant=_refuse_constant
+            text,
+            object_pairs_hook=_object,
+            parse_float=float if as_python else _finite,
+            parse_constant=float if as_python else _refuse_constant,
         )
-        if "\\u" in text:  # the only way to half a surrogate pair, which no other encoding can write
+        if "\\u" in text and not as_python:  # the only way to half a surrogate pair, which no other encoding can write
             json.dumps(value, ensure_ascii=False).encode("utf-8")
     except (AmbiguousError, CorruptError) as error:
         error.where = where
@@ -93,6 +99,9 @@ def _check_amount(data: bytes, limits: Limits, where: str) -> None:
         raise LimitError("the JSON is too long", where=where, found=size(len(data)))
     if data.count(b",") + data.count(b"[") + data.count(b"{") > _VALUES_A_MEMBER * limits.members:
         raise LimitError("the JSON holds too many values", where=where)
+    weight = sum(data.count(sign) * nbytes for sign, nbytes in _WEIGHTS.items())
+    if weight > limits.index_room + limits.index_room_per_byte * len(data):
+        raise LimitError("the JSON holds more values than its length explains", where=where, found=size(len(data)))
     # Python converts digits in quadratic time. A longer run of them fills one of these blocks, wherever it begins.
     block = max(limits.integer_digits // 2, 1)
     for at in range(0, len(data) - block + 1, block):

@@ -13,6 +13,7 @@ from rehydrate.checkpoint.checkpoint import Checkpoint
 from rehydrate.checkpoint.trace import Trace
 from rehydrate.errors import RehydrateError
 from rehydrate.formats.contract import Request
+from rehydrate.formats.facts import told_by
 from rehydrate.formats.npy import Array, array_from
 from rehydrate.formats.npy_header import read_header
 from rehydrate.formats.zip_directory import Member, ZipDirectory
@@ -69,9 +70,8 @@ def _facts(directory: ZipDirectory, arrays: dict[str, Array], traces: tuple[Trac
         "byteorder": orders.pop() if len(orders) == 1 else "mixed",
     }
     if traces:
-        for what in ("imports", "calls"):
-            names = [name for array in arrays.values() for name in array.facts.get(what, ())]  # type: ignore[attr-defined]
-            facts[what] = tuple(dict.fromkeys(names))
+        for fact in ("imports", "calls"):
+            facts[fact] = told_by((array.facts for array in arrays.values()), fact)
         facts["protocol"] = max(trace.protocol for trace in traces)
     return facts
 

@@ -25,12 +25,12 @@ _HOMES = {
     "TAR": "rehydrate.formats.tar_container",
     "DCP_PART": "rehydrate.formats.dcp_part",
     "ZIPPED": "rehydrate.formats.zipped",
-    "GGUF": "rehydrate.formats.gguf",
+    "GGUF": "rehydrate.formats.gguf.reading",
     "SAFETENSORS": "rehydrate.formats.safetensors",
     "SHARDS": "rehydrate.formats.shards",
     "NPY": "rehydrate.formats.npy",
-    "HDF5": "rehydrate.formats.hdf5",
-    "TORCH7": "rehydrate.formats.torch7",
+    "HDF5": "rehydrate.formats.hdf5.reading",
+    "TORCH7": "rehydrate.formats.torch7.reading",
     "COMPRESSED": "rehydrate.formats.compressed",
     "TORCH_LEGACY": "rehydrate.formats.torch_legacy",
     "DCP": "rehydrate.formats.dcp",
@@ -67,13 +67,14 @@ def load_every_format() -> None:
 
     The library does it once; the command line, which looks at one file and ends, does not.
     """
-    from rehydrate.formats import folders, impostors, zip_cut, zipped
+    from rehydrate.formats import folders, zip_cut, zipped
+    from rehydrate.formats.impostors import recognising
     from rehydrate.pickles import standard_names
 
     for row in _HOMES:
         import_module(_HOMES[row])
     zipped.load_every_kind()
-    _ = folders, impostors, zip_cut, standard_names
+    _ = folders, recognising, zip_cut, standard_names
 
 
 def open_checkpoint(
@@ -122,7 +123,7 @@ def _read(source: Source, request: Request) -> Checkpoint:
             format_: Format = getattr(import_module(_HOMES[row]), row)
             if format_.sniff(head):
                 return format_.read(source, request)
-    from rehydrate.formats.impostors import no_checkpoint
+    from rehydrate.formats.impostors.recognising import no_checkpoint
 
     raise no_checkpoint(source, head)
 

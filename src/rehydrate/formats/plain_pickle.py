@@ -30,7 +30,8 @@ from rehydrate.errors import (
 )
 from rehydrate.formats.contract import Format, Head, Request, head_of
 from rehydrate.formats.facts import facts_of, trace_of
-from rehydrate.formats.impostors import no_checkpoint
+from rehydrate.formats.impostors.recognising import no_checkpoint
+from rehydrate.formats.pickle_inside import check_nothing_after
 from rehydrate.formats.tensor_bytes import TensorBytes
 from rehydrate.limits import Limits
 from rehydrate.pickles.known import read_known_pickle
@@ -109,13 +110,8 @@ def _others(data: bytes, first: Reading, limits: Limits, inside: TensorBytes) ->
 
 def _chosen(readings: Sequence[Reading], source: Source, member: str | None) -> tuple[Reading, str]:
     first = readings[0]
-    if first.end != source.size and len(readings) == 1:
-        raise AmbiguousError(
-            "there are bytes after the end of the pickle; other readers may read those instead",
-            where=f"{shown(source.name)}, byte {first.end:,}",
-            found=f"{source.size - first.end:,} bytes",
-        )
     if len(readings) == 1:
+        check_nothing_after(first, source.size, shown(source.name))
         raise NoSuchTensorError(
             f"there is no member {shown(member)!r}: this file is one pickle", where=shown(source.name)
         )

@@ -41,6 +41,8 @@ __all__ = ["SAFETENSORS"]
 _LENGTH = 8
 """Bytes of the number before the header."""
 _METADATA = "__metadata__"
+_TENSOR = 1200
+"""Bytes of memory that a reference takes, with its storage, its window and its name."""
 _BEGINS = re.compile(rb'\{["} \t\r\n]')
 """How a header begins: with the first name, or the end, of an object."""
 _SPACES = " \t\n\r"
@@ -96,6 +98,7 @@ def _length(first: bytes) -> int:
 
 def _read(source: Source, request: Request) -> Checkpoint:
     header = _header(source, request.limits)
+    _refuse_too_many(source, header, request.limits)
     _refuse_pickle(source, header, request.limits)
     described = _Described(source, request.limits)
     entries = described.usual(header) or described.any(header)
@@ -134,6 +137,17 @@ def _header(source: Source, limits: Limits) -> bytes:
     if not header.startswith(b"{"):
         raise CorruptError("the header of a safetensors file does not begin with {", where=where)
     return header
+
+
+def _refuse_too_many(source: Source, header: bytes, limits: Limits) -> None:
+    """Refuse a header whose tensors would take memory out of proportion, before anything is made of it."""
+    count = header.count(b'"data_offsets"')
+    if count * _TENSOR > limits.index_room + limits.index_room_per_byte * source.size:
+        raise LimitError(
+            "the safetensors file has more tensors than its length explains",
+            where=shown(source.name),
+            found=counted(count, "tensor"),
+        )
 
 
 def _refuse_pickle(source: Source, header: bytes, limits: Limits) -> None:

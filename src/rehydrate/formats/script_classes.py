@@ -22,7 +22,7 @@ from rehydrate.checkpoint.record import Record
 from rehydrate.checkpoint.tensor import TensorRef
 from rehydrate.formats.zip_directory import ZipDirectory
 
-__all__ = ["PACKAGE", "Declaration", "as_pickled_modules", "declarations", "is_object"]
+__all__ = ["PACKAGE", "Declaration", "as_pickled_modules", "declarations"]
 
 PACKAGE = "__torch__"
 """What the qualified name of every class of an archive begins with."""
@@ -99,7 +99,7 @@ def _classes(text: str) -> Iterator[tuple[str, Declaration]]:
         yield head.declared()
 
 
-def is_object(value: object) -> bool:
+def _is_object(value: object) -> bool:
     """Whether this is an object of a class that the archive brings along, or of one of torch's own."""
     return isinstance(value, Record) and value.args == () and value.module.split(".", 1)[0] == PACKAGE
 
@@ -129,14 +129,14 @@ def as_pickled_modules(root: Record, declared: Mapping[str, Declaration]) -> Rec
                     made[id(value)] = _tables()
                     waiting.append(value)
                 tables["_modules"][name] = Record(value.module, value.name, (), state=made[id(value)])
-            elif isinstance(value, Record) and is_object(value) and not isinstance(value.state, dict):
+            elif isinstance(value, Record) and _is_object(value) and not isinstance(value.state, dict):
                 return None
     return Record(root.module, root.name, (), state=made[id(root)]) if count else None
 
 
 def _is_module(value: Record, declared: Mapping[str, Declaration]) -> bool:
     declaration = declared.get(value.path)
-    return is_object(value) and isinstance(value.state, dict) and (declaration is None or declaration.is_module)
+    return _is_object(value) and isinstance(value.state, dict) and (declaration is None or declaration.is_module)
 
 
 def _table(name: object, value: object, declaration: Declaration | None) -> str:

@@ -29,6 +29,7 @@ from rehydrate.errors import AmbiguousError, CorruptError
 from rehydrate.formats.contract import Request
 from rehydrate.formats.facts import facts_of, trace_of
 from rehydrate.formats.json_header import parse_json
+from rehydrate.formats.pickle_inside import check_nothing_after
 from rehydrate.formats.script_classes import PACKAGE
 from rehydrate.formats.torch_archive import folder_of, folders_with
 from rehydrate.formats.torchscript import program_facts
@@ -148,8 +149,7 @@ def _attributes(directory: ZipDirectory, prefix: str, tensors: list[TensorRef]) 
 
     data = directory.read(member, directory.limits.pickle_bytes)
     reading = read_known_pickle(data, limits=directory.limits, more={(MODULE, "build_tensor_from_id"): tensor})
-    if reading.end != member.size:
-        raise AmbiguousError("there are bytes after the end of the pickle", where=shown(member.name))
+    check_nothing_after(reading, member.size, shown(member.name))
     return reading
 
 

@@ -23,6 +23,7 @@ from rehydrate.checkpoint.trace import Checksum
 from rehydrate.errors import CorruptError, LimitError
 from rehydrate.formats.beside import files_beside
 from rehydrate.formats.contract import Format, Head, Request
+from rehydrate.formats.facts import told_by
 from rehydrate.formats.json_header import parse_json
 from rehydrate.storage.source import Source
 from rehydrate.storage.views import SourceSet
@@ -123,7 +124,7 @@ def _shared_facts(every: list[Mapping[str, object]]) -> dict[str, object]:
     for key in dict.fromkeys(key for facts in every for key in facts):
         values = [facts.get(key) for facts in every]
         if all(isinstance(value, tuple) for value in values):
-            joined[key] = tuple(dict.fromkeys(item for value in values if isinstance(value, tuple) for item in value))
+            joined[key] = told_by(every, key)
         elif all(value == values[0] for value in values):
             joined[key] = values[0]
     return joined

@@ -43,6 +43,10 @@ _WRITTEN = re.compile(
 """A legacy stream of one storage, up to its elements, as torch writes it; see `torch_legacy` for what it says."""
 
 
+_MOST_REFUSED = 64
+"""Bytes that are none of torch's, after which no more are tried: an honest file has none, and each refusal costs."""
+
+
 class TensorBytes:
     """The storages inside one pickle, and what their own pickles say."""
 
@@ -53,7 +57,7 @@ class TensorBytes:
         self.names: dict[Name, Constructor] = {("torch.storage", "_load_from_bytes"): self._storage}
         """For `read_known_pickle(more=…)`."""
         self._request = replace(request, is_cut=False)
-        self._storages = 0
+        self._storages = self._refused = 0
         self._known: dict[int, tuple[bytes, object]] = {}
         self._kinds: dict[tuple[bytes, bytes], DType | None] = {}
 
@@ -100,9 +104,12 @@ class TensorBytes:
 
     def _opened(self, data: bytes) -> object:
         """The same by the reader of whatever format it is."""
+        if self._refused >= _MOST_REFUSED:
+            return UNFIT
         try:
             checkpoint = self._request.inside(MemorySource(data, "<bytes in the pickle>"))
         except RehydrateError:
+            self._refused += 1
             return UNFIT
         if not isinstance(checkpoint.tree, Storage):
             return UNFIT

@@ -33,6 +33,8 @@ _SPECIAL = frozenset(
     }
 )  # fmt: skip
 """Records that torch looks for by name."""
+_MACOS = "__MACOSX/"
+"""What macOS puts beside a folder that it packs; torch refuses such an archive, and reads nothing else in it."""
 _SMALL = 1 << 16
 """Bytes of the records that hold a word: version, byteorder."""
 
@@ -61,7 +63,7 @@ def folder_of(directory: ZipDirectory, record: str, free: tuple[str, ...] = ()) 
         )
     _check_spelling([name for name in names if not name.startswith(inside)] if inside else names, prefix)
     records = [name for name in names if not name.startswith(prefix + "data/")]
-    outside = next((name for name in records if not name.startswith(prefix)), None)
+    outside = next((name for name in records if not name.startswith((prefix, _MACOS))), None)
     if outside is not None and prefix:
         raise AmbiguousError("the archive has entries beside the checkpoint's folder", found=shown(outside))
     for name in records:  # a record that is not looked for, such as a byte order, may be another under its own header
@@ -168,10 +170,11 @@ class Storages:
 
         def storage_of(key: str) -> Storage:
             member = members.get(folder + key)
-            if key in made or member is None or member.size != nbytes:
-                return self(("storage", kind, key, location, numel))
-            storage = made[key] = Storage(label + key, dtype, nbytes, location, pieces, member, member.offset)
-            return storage
+            if member is not None and member.size == nbytes:
+                storage = Storage(label + key, dtype, nbytes, location, pieces, member, member.offset)
+                if made.setdefault(key, storage) is storage:
+                    return storage
+            return self(("storage", kind, key, location, numel))
 
         return storage_of, nbytes
 

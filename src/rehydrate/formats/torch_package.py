@@ -22,9 +22,10 @@ from rehydrate.checkpoint.checkpoint import Checkpoint
 from rehydrate.checkpoint.record import Record, brief
 from rehydrate.checkpoint.tensor import Storage
 from rehydrate.checkpoint.trace import Call, Trace
-from rehydrate.errors import AmbiguousError, CorruptError
+from rehydrate.errors import CorruptError
 from rehydrate.formats.contract import Request
 from rehydrate.formats.facts import trace_of
+from rehydrate.formats.pickle_inside import check_nothing_after
 from rehydrate.formats.torch_archive import Storages, byte_order, folder_of, folders_with, word_of
 from rehydrate.formats.zip_directory import Member, ZipDirectory
 from rehydrate.formats.zip_kind import ZipKind
@@ -104,8 +105,7 @@ class _Package:
         reading = read_known_pickle(
             self._directory.read(member, limits.pickle_bytes), persistent=persistent, limits=limits
         )
-        if reading.end != member.size:
-            raise AmbiguousError("there are bytes after the end of the pickle", where=shown(member.name))
+        check_nothing_after(reading, member.size, shown(member.name))
         self.readings[member.name] = reading
         return reading.value
 

@@ -19,9 +19,9 @@ import sys
 from collections.abc import Iterable
 
 from rehydrate.checkpoint.checkpoint import Checkpoint
-from rehydrate.errors import AmbiguousError
 from rehydrate.formats.contract import Request
 from rehydrate.formats.facts import facts_of, saved_on, trace_of
+from rehydrate.formats.pickle_inside import check_nothing_after
 from rehydrate.formats.torch_archive import Storages, byte_order, folder_of, folders_with, type_untyped, word_of
 from rehydrate.formats.zip_directory import ZipDirectory
 from rehydrate.formats.zip_kind import ZipKind
@@ -42,13 +42,9 @@ def _read(directory: ZipDirectory, request: Request) -> Checkpoint:
     prefix = folder_of(directory, "data.pkl")
     order = byte_order(directory, prefix)
     storages = Storages(directory, prefix + "data/", "raw" if order == "little" else "big-endian")
-    reading = read_known_pickle(
-        directory.read(directory.members[prefix + "data.pkl"], limits.pickle_bytes),
-        persistent=storages,
-        limits=limits,
-    )
-    if reading.end != directory.members[prefix + "data.pkl"].size:
-        raise AmbiguousError("there are bytes after the end of the pickle; other readers may read those instead")
+    member = directory.members[prefix + "data.pkl"]
+    reading = read_known_pickle(directory.read(member, limits.pickle_bytes), persistent=storages, limits=limits)
+    check_nothing_after(reading, member.size, shown(member.name))
     if order == "big":
         type_untyped(reading.value)
     places = saved_on(reading, storages.made.values())
@@ -66,7 +62,7 @@ def _read(directory: ZipDirectory, request: Request) -> Checkpoint:
             saved_on=places,
         ),
         kept=reading.kept,
-        traces=(trace_of(reading, prefix + "data.pkl"),),
+        traces=(trace_of(reading, member.name),),
         checksums=directory.checksums,
     )
 

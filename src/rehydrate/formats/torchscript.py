@@ -35,6 +35,7 @@ from rehydrate.checkpoint.tensor import Storage
 from rehydrate.errors import AmbiguousError, CorruptError
 from rehydrate.formats.contract import Request
 from rehydrate.formats.facts import facts_of_all, saved_on, trace_of
+from rehydrate.formats.pickle_inside import check_nothing_after
 from rehydrate.formats.script_classes import PACKAGE, as_pickled_modules, declarations
 from rehydrate.formats.torch_archive import Storages, byte_order, folder_of, folders_with, type_untyped, word_of
 from rehydrate.formats.zip_directory import ZipDirectory
@@ -130,11 +131,7 @@ def _pickle(directory: ZipDirectory, prefix: str, name: str, coding: str) -> tup
     )
     data = directory.read(member, directory.limits.pickle_bytes)
     reading = read_known_pickle(data, persistent=storages, limits=directory.limits)
-    if reading.end != member.size:
-        raise AmbiguousError(
-            "there are bytes after the end of the pickle; other readers may read those instead",
-            where=shown(member.name),
-        )
+    check_nothing_after(reading, member.size, shown(member.name))
     return reading, storages
 
 

@@ -44,10 +44,13 @@ def _read(directory: ZipDirectory, request: Request) -> Checkpoint:
             hint="pack the folder that has data.pkl again, uncompressed: zip -0 -r packed.pth FOLDER",
         )
     files = {
-        name: partial(source_of, directory, member, request.limits)
-        for name, member in members.items()
-        if member.size and not name.endswith("/")
+        name: partial(source_of, directory, member, request.limits) for name, member in members.items() if member.size
     }
+    hidden = next((name for name in files if name.endswith("/")), None)
+    if hidden is not None:
+        raise AmbiguousError(
+            "an entry is called as a folder is and has content all the same; readers disagree", found=shown(hidden)
+        )
 
     def open_source(source: Source, inside: Request) -> Checkpoint:
         limits = limits_inside(inside.limits, members[source.name])

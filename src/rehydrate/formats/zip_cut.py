@@ -23,7 +23,7 @@ from rehydrate.storage.source import Source
 from rehydrate.storage.views import PartSource
 from rehydrate.text import counted, shown
 
-__all__ = ["CutZipDirectory", "without_zeros"]
+__all__ = ["CutZipDirectory"]
 
 _LOCAL = struct.Struct("<4s2x2H4x3L2H")
 _DESCRIPTOR = struct.Struct("<4s3L")
@@ -43,7 +43,7 @@ class CutZipDirectory(ZipDirectory):
     """
 
     def __init__(self, source: Source, limits: Limits) -> None:
-        self.source = without_zeros(source)
+        self.source = _without_zeros(source)
         self.limits = limits
         self._window = (0, b"")
         self.members: dict[str, Member] = {}
@@ -150,7 +150,7 @@ def _sizes(extra: bytes, crc: int, packed: int, size: int, start: int) -> tuple[
     return None if _UNSET in (packed, size) else (crc, packed, size, start + packed)
 
 
-def without_zeros(source: Source) -> Source:
+def _without_zeros(source: Source) -> Source:
     """The source up to the zeros at its end, where there are so many that they are a hole in the file."""
     end = source.size
     while end:

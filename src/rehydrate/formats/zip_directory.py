@@ -250,9 +250,8 @@ class ZipDirectory:
         if not after and says_sizes:
             return
         says = (b"PK\7\x08", member.crc, member.packed, member.size)
-        descriptors = [
-            _DESCRIPTOR64.pack(*says)
-        ]  # with their signature only: without it, its bytes may as well be data
+        # Descriptors with their signature only: without it, the bytes may as well be data.
+        descriptors = [_DESCRIPTOR64.pack(*says)]
         if max(member.packed, member.size) <= 0xFFFFFFFF:
             descriptors.append(_DESCRIPTOR.pack(*says))
         read = self.source.read

@@ -1,6 +1,7 @@
 r"""Zip archives whose members are parts of one thing: agents of Stable-Baselines, models of skops.
 
-    Stable-Baselines3      data                     JSON; what is no plain value is {":type:", ":serialized:": ...}, the
+    Stable-Baselines3      data                     JSON, as Python writes it: with NaN and Infinity; what is no plain
+                                                    value is {":type:", ":serialized:": ...}, the
                                                     base64 of a cloudpickle: shown as it stands, and never built
                            policy.pth               a state dict by torch.save: the model
                            policy.optimizer.pth, actor.optimizer.pth, ...     optimizers
@@ -22,11 +23,12 @@ from dataclasses import dataclass
 
 from rehydrate.checkpoint.checkpoint import Checkpoint
 from rehydrate.checkpoint.trace import Trace
-from rehydrate.errors import AmbiguousError, CorruptError, RehydrateError
+from rehydrate.errors import CorruptError, RehydrateError
 from rehydrate.formats.contract import Request
-from rehydrate.formats.facts import facts_of, trace_of
+from rehydrate.formats.facts import facts_of, told_by, trace_of
 from rehydrate.formats.inside import Parts
 from rehydrate.formats.json_header import parse_json
+from rehydrate.formats.pickle_inside import check_nothing_after
 from rehydrate.formats.zip_directory import Member, ZipDirectory
 from rehydrate.formats.zip_kind import ZipKind
 from rehydrate.pickles.known import read_known_pickle
@@ -115,7 +117,7 @@ def _called(name: str, taken: Mapping[str, object]) -> str:
 
 def _document(directory: ZipDirectory, member: Member) -> object:
     limits = directory.limits
-    return parse_json(directory.read(member, limits.header_bytes), limits, shown(member.name))
+    return parse_json(directory.read(member, limits.header_bytes), limits, shown(member.name), as_python=True)
 
 
 def _pickles(document: object, name: str, request: Request) -> Iterator[tuple[str, Reading]]:
@@ -134,8 +136,7 @@ def _pickles(document: object, name: str, request: Request) -> Iterator[tuple[st
         except RehydrateError as error:
             error.where = where + (f", {error.where}" if error.where else "")
             raise
-        if reading.end != len(data):
-            raise AmbiguousError("there are bytes after the end of the pickle", where=where)
+        check_nothing_after(reading, len(data), where)
         yield key, reading
 
 
@@ -144,12 +145,8 @@ def _traces(readings: Mapping[str, Reading]) -> Iterator[Trace]:
 
 
 def _facts(parts: Parts, readings: Mapping[str, Reading]) -> dict[str, object]:
-    facts: dict[str, object] = {"saved_on": parts.told("saved_on")}
-    nested = [facts_of(reading) for reading in readings.values()]
-    for fact in ("imports", "calls"):
-        names = [*parts.told(fact), *(name for found in nested for name in found[fact])]  # type: ignore[attr-defined]
-        facts[fact] = tuple(dict.fromkeys(names))
-    return facts
+    every = [*(part.facts for part in parts.opened.values()), *(facts_of(reading) for reading in readings.values())]
+    return {fact: told_by(every, fact) for fact in ("saved_on", "imports", "calls")}
 
 
 def _version(directory: ZipDirectory, whole: _Whole) -> dict[str, object]:

@@ -62,9 +62,9 @@ def _subclass(kind: Record, state: object) -> object:
     def make() -> object:
         made = Record(kind.module, kind.name, ())
         if isinstance(state, dict):
-            made.items.extend(state.items())
+            made.extend(state.items())
         elif isinstance(state, (list, set, frozenset)):
-            made.items.extend(state)
+            made.extend(state)
         else:
             made.args = (state,)
         return made

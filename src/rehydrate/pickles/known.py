@@ -37,6 +37,7 @@ HARMLESS: frozenset[Name] = frozenset(
         *python_names.TYPES,
         *CONSTANTS,
         ("numpy", "ndarray"),
+        *torch_names.DCP_CLASSES,
         ("torch", "Size"),
         ("torch", "device"),
         ("torch", "Tensor"),

@@ -20,15 +20,16 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from operator import length_hint
+from sys import getsizeof
 from time import thread_time
 from typing import Any, NamedTuple
 
 from rehydrate.checkpoint.record import Record, brief
 from rehydrate.checkpoint.tensor import TensorRef
-from rehydrate.dtypes import DType
 from rehydrate.errors import AmbiguousError, CorruptError, LimitError, TruncatedError
 from rehydrate.limits import Limits
-from rehydrate.pickles.late_names import EXACT
+from rehydrate.pickles.keys import check_key
 from rehydrate.pickles.results import UNFIT, Constructor, Costly, Filled, Following, Growing, Name, Stateful
 from rehydrate.text import shown
 
@@ -43,14 +44,12 @@ _COPIES = frozenset({bytes, bytearray, deque, Counter})
 """What a constructor makes by copying an argument."""
 _COPY = 4
 """Work of copying one value, which takes memory, too; hashing one is the unit."""
-_PLAIN = (str, int, float, bool, bytes, complex, range, type(None), type(...), Record, TensorRef, DType)
-"""Types of keys that are hashed without looking into them."""
-_HASHES_TO_ITSELF = (1 << 61) - 1
-"""Below it an integer is its own hash, so that no two of them have the same."""
+_VALUE = 8
+"""Bytes that a list takes for one value."""
+_CALL = 300
+"""Bytes that what a call gives may take without being counted: its opcodes are three at least."""
 _RECURSIVE = frozenset({deque, defaultdict})
 """Types whose contents Python frees by recursion in C: a long chain of them would end the process."""
-_PACE = 4096
-"""Keys between two looks at the clock."""
 NOWHERE = 1 << 62
 """The boundary when no frame is open: beyond any file."""
 
@@ -79,10 +78,10 @@ class Machine:
     """One run over one pickle. `reading.read_pickle` is the way in; opcodes and shortcuts use its fields."""
 
     __slots__ = (
-        "at", "attributes", "boundary", "cache", "called", "calls", "collisions", "constants", "constructors", "data",
-        "depths", "first_seen", "growing", "handlers", "inside", "kept", "keys", "late", "lazy", "limits", "marks",
-        "memo", "names", "parent", "persistent", "protocol", "replaced", "result", "shortcut", "stack", "standing",
-        "started", "top", "trigger", "work",
+        "at", "attributes", "boundary", "cache", "called", "calls", "collisions", "constants", "constructors",
+        "counter", "data", "depths", "first_seen", "growing", "handlers", "inside", "kept", "keys", "late", "lazy",
+        "limits", "marks", "memo", "names", "parent", "persistent", "protocol", "replaced", "result", "shortcut",
+        "stack", "standing", "started", "top", "trigger", "weight", "work",
     )  # fmt: skip
 
     def __init__(
@@ -134,6 +133,9 @@ class Machine:
         """How many grew deeper after they had been put into another, whose depth did not follow."""
         self.keys = 0
         self.started = thread_time()
+        self.counter = iter(range(limits.operations))
+        """Opcodes that may still be taken."""
+        self.weight = 0
         self.work = limits.work + limits.work_per_byte * len(data)
         """How much more may be done without new bytes."""
         self.cache: Any = None
@@ -146,7 +148,7 @@ class Machine:
         """Take opcodes until STOP, or until the byte `stop` when replaying a stretch."""
         data, handlers = self.data, self.handlers
         try:
-            for _ in range(self.limits.operations):
+            for _ in self.counter:
                 at = self.at
                 if at >= self.boundary:
                     self.cross()
@@ -301,6 +303,7 @@ class Machine:
         """What a constructor gave, with the state and the items that it left to the machine."""
         if isinstance(value, Costly):
             self.spend(_COPY * value.work)
+            self.weigh(_VALUE * value.work)
             value = value.make()
         if isinstance(value, Record) and value.args is not None and id(value) not in self.calls:
             self.called.add((value.module, value.name))
@@ -314,11 +317,14 @@ class Machine:
             self.spend(_COPY * len(value.items))
             if isinstance(value.value, dict):
                 self.assign(value.value, value.items)
+                self.weigh(getsizeof(value.value) - _CALL)
                 return value.value
             made = self.collected(value.items)
+            self.weigh(getsizeof(made) - _CALL)
             return made if isinstance(value.value, set) else frozenset(made)
         if type(value) in _COPIES:
             self.spend(_COPY * len(value))  # type: ignore[arg-type]
+            self.weigh(getsizeof(value) - _CALL)
         if type(value) is deque:
             self.nest(value, value)
         return value
@@ -328,6 +334,15 @@ class Machine:
         self.work -= work
         if self.work < 0:
             raise LimitError("the pickle makes more work than its length explains", where=f"byte {self.at:,}")
+
+    def weigh(self, nbytes: int) -> None:
+        """Count memory beyond what the bytes and opcodes that asked for it explain; see `Limits.room`."""
+        self.weight += max(nbytes, 0)
+        if self.weight > self.limits.room:
+            taken = self.limits.operations - length_hint(self.counter)
+            more = taken * self.limits.room_per_operation + self.at * self.limits.room_per_byte
+            if self.weight > self.limits.room + more:
+                raise LimitError("the pickle takes more memory than its length explains", where=f"byte {self.at:,}")
 
     def build(self, state: object) -> None:
         """BUILD: the value on top of the stack takes a state, and may become another by it."""
@@ -379,7 +394,7 @@ class Machine:
             self.nest(target, items)
             target.extend(items)
         elif isinstance(target, Record):
-            target.items.extend(items)
+            target.extend(items)
         else:
             raise self.broken(f"it appends to {shown(type(target).__name__)}")
 
@@ -393,10 +408,10 @@ class Machine:
             for at in range(0, len(items), 2):
                 key = items[at]
                 if type(key) is not str:
-                    self.check_key(key, target)
+                    check_key(self, key, target)
                 target[key] = items[at + 1]  # type: ignore[index]
         elif isinstance(target, Record):
-            target.items.extend(zip(items[::2], items[1::2], strict=True))
+            target.extend(zip(items[::2], items[1::2], strict=True))
         else:
             raise self.broken(f"it sets items of {shown(type(target).__name__)}")
 
@@ -419,10 +434,10 @@ class Machine:
         if type(target) is set:
             for item in items:
                 if type(item) is not str:
-                    self.check_key(item, target)
+                    check_key(self, item, target)
                 target.add(item)
         elif isinstance(target, Record):
-            target.items.extend(items)
+            target.extend(items)
         else:
             raise self.broken(f"it adds to {shown(type(target).__name__)}")
 
@@ -431,64 +446,6 @@ class Machine:
         made: set[object] = set()
         self.add(made, items)
         return made
-
-    def check_key(self, key: object, owner: object) -> None:
-        """Refuse what cannot be hashed, and what takes long to hash; see `Limits.key_nodes`."""
-        self.keys += 1
-        if not self.keys % _PACE:
-            self.check_pace()
-        kind = type(key)
-        if kind is int:
-            if -_HASHES_TO_ITSELF < key < _HASHES_TO_ITSELF:  # type: ignore[operator]
-                return
-            self.spend(key.bit_length() >> 8)  # type: ignore[attr-defined]
-        elif kind is tuple or kind is frozenset:
-            self.check_inside(key)
-        elif not isinstance(key, _PLAIN) and kind.__module__ not in EXACT:
-            raise self.broken(f"a key is of an unhashable type: {kind.__name__!r}")
-        elif kind is not complex:
-            return
-        self.count_collision(key, owner)
-
-    def check_inside(self, key: object) -> None:
-        """The same for what is in a tuple or a frozenset that is used as a key."""
-        level, nodes = [key], 0
-        for _ in range(self.limits.key_depth):
-            inner: list[object] = []
-            for item in level:
-                if type(item) is tuple or type(item) is frozenset:
-                    nodes += len(item)
-                    if nodes > self.limits.key_nodes:
-                        raise LimitError("a dictionary key is too large", where=f"byte {self.at:,}")
-                    inner.extend(item)
-                elif type(item) is int:
-                    nodes += item.bit_length() >> 8
-                elif not isinstance(item, _PLAIN) and type(item).__module__ not in EXACT:
-                    raise self.broken(f"a key is of an unhashable type: {type(item).__name__!r}")
-            if not inner:
-                return self.spend(nodes)
-            level = inner
-        raise LimitError("a dictionary key is nested too deeply", where=f"byte {self.at:,}")
-
-    def count_collision(self, key: object, owner: object) -> None:
-        """Long numbers and tuples hash predictably, so a file can choose keys that all collide."""
-        if key in owner:  # type: ignore[operator]
-            return
-        counts = self.collisions.setdefault(id(owner), {})
-        if not counts:
-            self.kept.append(owner)
-        mixed = hash(key)
-        counts[mixed] = counts.get(mixed, 0) + 1
-        if counts[mixed] > self.limits.key_collisions:
-            raise LimitError("a dictionary has too many keys of the same hash", where=f"byte {self.at:,}")
-
-    def check_pace(self) -> None:
-        """Keys of different hashes, too, can be chosen so that a dictionary looks long; only the clock sees that."""
-        allowed = 1 + self.keys * self.limits.key_seconds + self.at * self.limits.byte_seconds
-        if thread_time() - self.started > allowed:
-            raise LimitError(
-                "the keys of a dictionary collide, as if they had been chosen to", where=f"byte {self.at:,}"
-            )
 
     def persist(self, token: object) -> None:
         """What a persistent id stands for, which the container around the pickle knows."""

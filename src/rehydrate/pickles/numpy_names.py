@@ -29,7 +29,17 @@ from rehydrate.pickles.python_names import raw_bytes
 from rehydrate.pickles.results import UNFIT, Constructor, Costly, Growing, Name
 from rehydrate.storage.source import MemorySource
 
-__all__ = ["ARRAY", "CONSTRUCTORS", "array_from", "array_of", "bytes_of_element", "element_of", "grown", "is_shape"]
+__all__ = [
+    "ARRAY",
+    "CONSTRUCTORS",
+    "array_from",
+    "array_of",
+    "bytes_of_element",
+    "element_of",
+    "grown",
+    "is_plain",
+    "is_shape",
+]
 
 ARRAY = frozenset({"array"})
 """The trait of numpy's arrays."""
@@ -57,8 +67,8 @@ _LONGEST_CODE = 20
 _HOLDS_OBJECTS = 1
 """numpy's flag of a structure with objects in it."""
 _LAST_CHARACTER = 0x10FFFF
-_LIST = 8
-"""Values that a list of its own takes the memory of."""
+_LIST, _TEXT = 8, 7
+"""Values that a list of its own takes the memory of, and a short text."""
 
 _Text = tuple[str, str, int]
 """`U` or `S`, the byte order, and the bytes of one element; `O`, and nothing, for objects."""
@@ -164,7 +174,8 @@ def _list(element: _Text, shape: tuple[int, ...], is_fortran: bool, data: object
         if data is None or not width:
             return UNFIT
     lists = sum(accumulate(shape[:-1], mul))
-    return Costly(_LIST * lists + numel, lambda: _nested(_elements(letter, order, width, data), shape, is_fortran))
+    weight = numel if letter == "O" else numel * _TEXT
+    return Costly(_LIST * lists + weight, lambda: _nested(_elements(letter, order, width, data), shape, is_fortran))
 
 
 def _elements(letter: str, order: str, width: int, data: object) -> list[object] | None:
@@ -251,6 +262,26 @@ def _dtype(args: tuple[object, ...]) -> object:
 def _grown_dtype(made: Record, state: object) -> object:
     element = element_of(Record("numpy", "dtype", made.args, state=state))
     return element[0] if element is not None and len(element) == 2 and not element[1] else UNFIT
+
+
+def is_plain(call: Record) -> bool:
+    """Whether a call that stayed a record makes data all the same: a type that torch lacks, an array or a number of it.
+
+    A number of objects is none: numpy unpickles its bytes.
+    """
+    args = call.args or ()
+    if call.path == "numpy.dtype":
+        code = args[0] if args else None
+        is_known = isinstance(code, str) or (isinstance(code, Record) and code.args is None)
+        return is_known and not call.kwargs and all(type(flag) in (bool, int) for flag in args[1:])
+    if call.name == "_frombuffer" and len(args) == 4:
+        return bool(bytes_of_element(args[1])) and is_shape(args[2]) and args[3] in ("C", "F") and not call.kwargs
+    if call.module not in _MODULES or call.kwargs or len(args) != (2 if call.name == "scalar" else 3):
+        return False
+    if call.name == "scalar":
+        return bool(bytes_of_element(args[0])) and raw_bytes(args[1], bytes_of_element(args[0]) or 0) is not None
+    kind = args[0]
+    return isinstance(kind, Record) and kind.args is None and (kind.module, kind.name) in _ARRAYS and is_shape(args[1])
 
 
 CONSTRUCTORS: Mapping[Name, Constructor] = {

@@ -11,6 +11,7 @@ import codecs
 import re
 import struct
 from collections.abc import Callable
+from sys import getsizeof
 
 from rehydrate.errors import AmbiguousError, LimitError
 from rehydrate.pickles.machine import NOWHERE, Handler, Machine
@@ -22,6 +23,8 @@ _FLOAT = re.compile(rb"[+-]?(?:[0-9]+\.?[0-9]*(?:[eE][+-]?[0-9]+)?|inf|nan)")
 _ESCAPED = re.compile(rb"(?:[^\\]++|\\(?:[\\'\"abfnrtv]|[0-3]?[0-7]{1,2}|x[0-9a-fA-F]{2}))*+", re.DOTALL)
 """The escapes that Python has; any other is a warning of its readers, and is to become an error."""
 _HIGHEST_PROTOCOL = 5
+_SET = getsizeof(set()) - 80
+"""Memory of an empty set beyond that of other values of one byte."""
 
 
 def _unknown(machine: Machine) -> None:
@@ -139,11 +142,16 @@ _push(b"\x96", lambda m: bytearray(m.take(m.unsigned(8))))
 _push(b"]", lambda m: [])
 _push(b"}", lambda m: {})
 _push(b")", lambda m: ())
-_push(b"\x8f", lambda m: set())
 _push(b"t", lambda m: tuple(m.to_mark()))
 _push(b"l", lambda m: m.to_mark())
 _push(b"\x85", lambda m: (m.stack.pop(),))
 _push(b"2", lambda m: m.stack[-1])
+
+
+@_on(b"\x8f")
+def _empty_set(machine: Machine) -> None:
+    machine.weigh(_SET)
+    machine.stack.append(set())
 
 
 @_on(b"\x80")

@@ -21,7 +21,7 @@ from rehydrate.pickles.results import UNFIT, Constructor, Growing, Name, Statefu
 from rehydrate.text import dimensions, shown
 
 __all__ = [
-    "BY_DEVICE", "CONSTANTS", "CONSTRUCTORS", "FOREIGN", "NUMBERS_END", "REBUILD", "REQUIRES_GRAD",
+    "BY_DEVICE", "CONSTANTS", "CONSTRUCTORS", "DCP_CLASSES", "FOREIGN", "NUMBERS_END", "REBUILD", "REQUIRES_GRAD",
     "is_countable", "nowhere", "storage_dtype", "tensor_on", "window_of",
 ]  # fmt: skip
 
@@ -245,6 +245,19 @@ _REBUILDERS: Mapping[str, Constructor] = {
 
 _PARAMETER: Name = ("torch.nn.parameter", "Parameter")
 _VARIABLE: Name = ("torch.autograd.variable", "Variable")
+
+DCP_CLASSES: frozenset[Name] = frozenset(
+    {
+        *(("torch.distributed.checkpoint.metadata", name) for name in (
+            "Metadata", "MetadataIndex", "TensorStorageMetadata", "BytesStorageMetadata", "ChunkStorageMetadata",
+            "TensorProperties", "StorageMeta", "_MEM_FORMAT_ENCODING",
+        )),
+        ("torch.distributed.checkpoint.filesystem", "_StorageInfo"),
+        ("torch.distributed._shard.sharded_tensor.metadata", "TensorProperties"),
+        ("torch.distributed._shard.sharded_tensor.metadata", "MEM_FORMAT_ENCODING"),
+    }
+)  # fmt: skip
+"""The classes that the index of torch.distributed.checkpoint is made of: they hold data and do nothing."""
 
 CONSTRUCTORS: Mapping[Name, Constructor] = {
     _PARAMETER: _variable(_PARAMETER, PARAMETER),

@@ -56,8 +56,7 @@ def read_storages(storages: Iterable[Storage]) -> Iterator[Block]:
             block, jobs = _lay_out(group)
             blocks.append(block)
             reads.extend(reader.submit(source.fill, wanted) for source, wanted in jobs)
-            if group[0][0][0].coding == "big-endian":
-                swapped.update(storage for _, storage in group)
+            swapped.update(storage for pieces, storage in group if pieces[0].coding == "big-endian")
         for read in reads:
             read.result()
     for block in blocks if swapped else ():

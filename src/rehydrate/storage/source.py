@@ -14,6 +14,7 @@ import threading
 import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from errno import EMFILE
 from io import SEEK_END
 from typing import BinaryIO, Protocol
 
@@ -248,7 +249,8 @@ def _open_file(path: str) -> int:
     except (FileNotFoundError, NotADirectoryError) as error:
         raise MissingFileError("there is no such file", where=shown(path)) from error
     except OSError as error:
-        raise NotACheckpointError(f"cannot be opened: {error.strerror}", where=shown(path)) from error
+        hint = "allow more: ulimit -n 8192, and start Python again" if error.errno == EMFILE else ""
+        raise NotACheckpointError(f"cannot be opened: {error.strerror}", where=shown(path), hint=hint) from error
     except ValueError as error:  # a NUL byte in the name
         raise MissingFileError("no file can have this name", where=shown(path)) from error
     kind = os.fstat(descriptor).st_mode

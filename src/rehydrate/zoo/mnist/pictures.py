@@ -19,7 +19,7 @@ from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from rehydrate.errors import CorruptError, LimitError, NotACheckpointError, TruncatedError
 from rehydrate.formats.contract import Head
-from rehydrate.formats.impostors import what_it_is
+from rehydrate.formats.impostors.recognising import what_it_is
 from rehydrate.storage.source import Source, open_source
 from rehydrate.text import shown, size
 

@@ -17,8 +17,8 @@ from __future__ import annotations
 from rehydrate.checkpoint.record import Record
 from rehydrate.checkpoint.tensor import Storage
 from rehydrate.errors import AmbiguousError, CorruptError
-from rehydrate.formats.torch7_stream import Stream, Table
-from rehydrate.formats.torch7_tensors import as_tensor
+from rehydrate.formats.torch7.stream import Stream, Table
+from rehydrate.formats.torch7.tensors import as_tensor
 from rehydrate.text import shown
 
 __all__ = ["tree_of"]
@@ -102,7 +102,7 @@ def _fill(table: Table) -> None:
     if isinstance(final, dict):
         final.update(zip(map(_final, table[::2]), map(_final, table[1::2]), strict=True))
     elif isinstance(final, Record):
-        final.items.extend(zip(map(_final, table[::2]), map(_final, table[1::2]), strict=True))
+        final.extend(zip(map(_final, table[::2]), map(_final, table[1::2]), strict=True))
     elif isinstance(final, list):
         _fill_list(final, table)
     table.clear()

@@ -1,6 +1,6 @@
 """Run by itself, in a process of its own: reads the index of an HDF5 file with pyfive and says what is in it.
 
-The parent (`hdf5_apart`) speaks first: one line of JSON, `{"size": …, "seconds": …, "room": …}`. Then this process asks
+The parent (`apart`) speaks first: one line of JSON, `{"size": …, "seconds": …, "room": …}`. Then this process asks
 for bytes and says what it finds:
 
     "R", start u64, length u64      a few bytes of the file, please; they come back, exactly so many

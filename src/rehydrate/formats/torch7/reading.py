@@ -1,7 +1,7 @@
 """Files of Torch7, the Lua library that PyTorch comes from: `torch.save("net.t7", net)`, in binary and in text.
 
-    one object and nothing after it; see `torch7_stream` for the objects, `torch7_encodings` for how they are spelled,
-    and `torch7_values` for what becomes of them
+    one object and nothing after it; see `stream` for the objects, `encodings` for how they are spelled,
+    and `values` for what becomes of them
 
 There is no magic number. A file of this format begins with the type of its root object, which is a table, an object of
 a class, or a function, and with its index, which is 1:
@@ -21,9 +21,9 @@ import re
 from rehydrate.checkpoint.checkpoint import Checkpoint
 from rehydrate.errors import AmbiguousError, CorruptError, LimitError, RehydrateError, TruncatedError
 from rehydrate.formats.contract import Format, Head, Request
-from rehydrate.formats.torch7_encodings import AsciiEncoding, BinaryEncoding, Encoding
-from rehydrate.formats.torch7_stream import FUNCTION, OLD_RECURSIVE, RECURSIVE, TABLE, TORCH, Stream, read_stream
-from rehydrate.formats.torch7_values import tree_of
+from rehydrate.formats.torch7.encodings import AsciiEncoding, BinaryEncoding, Encoding
+from rehydrate.formats.torch7.stream import FUNCTION, OLD_RECURSIVE, RECURSIVE, TABLE, TORCH, Stream, read_stream
+from rehydrate.formats.torch7.values import tree_of
 from rehydrate.storage.source import Source
 from rehydrate.text import shown
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from rehydrate.formats.impostor import Impostor
+from rehydrate.formats.impostors.impostor import Impostor
 
 __all__ = ["by_members"]
 

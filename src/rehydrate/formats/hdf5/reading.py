@@ -2,11 +2,11 @@
 
     superblock      89 "HDF" 0d 0a 1a 0a, at byte 0, 512, 1024, 2048 or 4096: what is before is the user's
                     version 0 or 1: base address @24 (28), end of file @40 (44); 2 or 3: base @12, end of file @28
-    everything else a graph of headers, heaps and B-trees, which `hdf5_index` reads in a process of its own
+    everything else a graph of headers, heaps and B-trees, which `index` reads in a process of its own
 
 A group is a dict, a dataset of numbers a tensor, text is text; `facts["attributes"]` has what is written on groups and
 datasets: Keras keeps there its version, the model's configuration, and the order of layers and weights. A tensor whose
-elements lie side by side is read as it lies; one in chunks is put together from those that are wanted (`hdf5_chunks`).
+elements lie side by side is read as it lies; one in chunks is put together from those that are wanted (`chunks`).
 What cannot be read (a link, a structure, a layout that only newer writers make) is a record that says so.
 Specification: HDF5 File Format Specification 3.0. Needs the extra `hdf5`.
 """
@@ -23,7 +23,7 @@ from rehydrate.checkpoint.tensor import Piece, Storage, TensorRef, Window, row_m
 from rehydrate.dtypes import BY_NAME, DType, dtype_of_typestring
 from rehydrate.errors import CorruptError, LimitError, TruncatedError
 from rehydrate.formats.contract import Format, Head, Request
-from rehydrate.formats.hdf5_apart import read_index
+from rehydrate.formats.hdf5.apart import read_index
 from rehydrate.limits import Limits
 from rehydrate.storage.source import MemorySource, Source
 from rehydrate.storage.views import ComputedSource
@@ -68,7 +68,15 @@ def _read(source: Source, request: Request) -> Checkpoint:
         if path and path[:-1] in inside:
             inside[path[:-1]][path[-1]] = value
     builder.check_overlaps()
-    return Checkpoint(source, format="hdf5", tree=tree, attributes={}, facts=_facts(attributes, builder))
+    own = {name: value for name, value in tree.items() if name not in _OF_MATLAB}
+    return Checkpoint(
+        source,
+        format="hdf5",
+        tree=tree,
+        attributes={},
+        facts=_facts(attributes, builder),
+        model=None if len(own) == len(tree) else lambda: own,
+    )
 
 
 def _path(said: dict[str, object]) -> tuple[str, ...]:
@@ -93,6 +101,10 @@ def _check_end(source: Source) -> None:
             found=f"{size(source.size)} of {size(end)}" if len(field) == 8 else size(source.size),
             hint="download it again",
         )
+
+
+_OF_MATLAB = frozenset({"#refs#", "#subsystem#"})
+"""Groups in which MATLAB 7.3 keeps what its own values consist of; they are no variables."""
 
 
 class _Builder:
@@ -141,7 +153,7 @@ class _Builder:
             storage = Storage(name, dtype, nbytes, "cpu", _as_it_is, piece, order=at)
             return self._at.setdefault((at, f"{dtype}{nbytes}"), storage)
         if "data" in said:
-            data = bytes.fromhex(str(said["data"]))
+            data = _from_hex(said["data"])
             if len(data) < nbytes:
                 raise CorruptError("a dataset has less data than elements", where=shown(name), found=size(len(data)))
             piece = Piece(MemorySource(data, name), 0, nbytes, 0, coding)
@@ -176,7 +188,7 @@ class _Scattered(NamedTuple):
 
 def _in_chunks(data: _Scattered) -> tuple[Piece, ...]:
     """A source that puts the elements together, once it is sure that they are not much more than the file holds."""
-    from rehydrate.formats.hdf5_chunks import Chunked, elements_of
+    from rehydrate.formats.hdf5.chunks import Chunked, elements_of
 
     source, name, said, shape, itemsize, coding, limits = data
     rows = tuple(_numbers(row, "chunk") for row in _listed(said.get("index")))
@@ -192,7 +204,7 @@ def _in_chunks(data: _Scattered) -> tuple[Piece, ...]:
             where=f"{shown(name)} {dimensions(shape)}",
             found=f"{size(stored)} for {size(nbytes)}",
         )
-    fill = bytes.fromhex(str(said.get("fill", "")))
+    fill = _from_hex(said.get("fill", ""))
     if fill and len(fill) != itemsize:
         raise CorruptError("the fill value of a dataset is no element of it", where=shown(name))
     chunked = Chunked(source, name, shape, itemsize, box, filters, fill, rows)
@@ -230,6 +242,13 @@ def _numbers(value: object, what: str) -> tuple[int, ...]:
     if not isinstance(value, list) or not all(type(number) is int and 0 <= number < 1 << 64 for number in value):
         raise CorruptError(f"the {what} of a dataset is not made of whole numbers")
     return tuple(value)
+
+
+def _from_hex(value: object) -> bytes:
+    try:
+        return bytes.fromhex(str(value))
+    except ValueError as error:
+        raise CorruptError("the bytes of a dataset are not said in hexadecimal digits") from error
 
 
 def _facts(attributes: dict[str, object], builder: _Builder) -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""Has the index of an HDF5 file read in a process of its own, with limits. What they say is in `hdf5_index`.
+"""Has the index of an HDF5 file read in a process of its own, with limits. What they say is in `index`.
 
 HDF5's index is a graph of structures that point anywhere into the file, and its readers were not written for strangers'
 files: pyfive can be sent round in circles and made to allocate without end. Here that ends one small process. Nothing
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["SCRIPT", "read_index"]
 
-SCRIPT = os.path.join(os.path.dirname(__file__), "hdf5_index.py")
+SCRIPT = os.path.join(os.path.dirname(__file__), "index.py")
 """What the process runs."""
 
 _SECONDS = 5
@@ -78,6 +78,8 @@ def _said(process: subprocess.Popen[bytes], source: Source, first: bytes) -> Ite
             hears.write(source.read(start, length))
             hears.flush()
             continue
+        if word not in b"OE":  # what its watchdog says when it ends it
+            break
         (length,) = struct.unpack("<Q", _exactly(says, 8, source))
         heard += length
         if heard > _ANSWER + 2 * source.size:

@@ -6,6 +6,7 @@
     table          TensorFlow's checkpoints end like LevelDB's tables: 57 fb 80 8b 24 75 47 db
     Darknet        int32 major, minor, revision, an int32 or int64 of pictures seen, then float32 without end
     msgpack        a map of a few names, as flax writes its parameters
+    word2vec       a line of two counts, then for each word its letters, a space, and as many float32
 
 A guess, and only asked for where no format of ours takes the file. Looks at the first bytes and never parses further.
 """
@@ -19,7 +20,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from rehydrate.formats.contract import Head
-from rehydrate.formats.impostor import Impostor
+from rehydrate.formats.impostors.impostor import Impostor
 from rehydrate.text import shown
 
 __all__ = ["bare_numbers", "by_layout"]
@@ -28,6 +29,7 @@ _TABLE = b"\x57\xfb\x80\x8b\x24\x75\x47\xdb"
 _VARINT, _EIGHT, _BYTES, _FOUR = 0, 1, 2, 5
 _MOST = 64
 """Fields that are looked at."""
+_WORD_VECTORS = re.compile(rb"\d{1,10} \d{1,5}\n[^\s\0]{1,200} .{0,64}[\0-\x08\x80-\xff]", re.DOTALL)
 _NAME = re.compile(rb"[\x20-\x7e]{1,200}")
 
 
@@ -55,6 +57,8 @@ def by_layout(head: Head) -> Impostor | None:
             "a TensorFlow checkpoint's index, or one of before 2017",
             "tf.train.load_checkpoint reads it, with the .data files beside it",
         )
+    if _WORD_VECTORS.match(head.first):
+        return Impostor("a table of word vectors in binary (word2vec)", "gensim's KeyedVectors reads it")
     fields = list(_fields(head.first, head.size))
     return _protobuf(fields) or _msgpack(head.first) or _darknet(head)
 

@@ -3,13 +3,13 @@
     "GGUF"                      four bytes
     version                     u32, 1 to 3; of 3 there are big-endian files, known by their version's bytes
     tensors, keys               two u64 (u32 in version 1): how many of each follow
-    keys × (name string, value)                         see `gguf_values`
+    keys × (name string, value)                         see `values`
     tensors × (name string, dimensions u32, extents, fastest first, u64 (u32 in version 1), type u32, offset u64)
     padding to a multiple of `general.alignment`, 32 where it is not said
     data                        each tensor at its offset from here, a multiple of the alignment
 
 An extent list is numpy's the other way round. A tensor's numbers are stored as they are or in blocks along its fastest
-dimension; those are given as float32 (`gguf_blocks`), of which only the blocks that are wanted are computed, and
+dimension; those are given as float32 (`blocks`), of which only the blocks that are wanted are computed, and
 `facts["quantized"]` says how many tensors came in which. Numbers of tensors follow each other with less than one
 alignment between them: bytes that belong to nothing are an error. Source: `ggml/docs/gguf.md`, `ggml/src/gguf.cpp`.
 """
@@ -26,7 +26,7 @@ from rehydrate.checkpoint.tensor import Piece, Storage, TensorRef, Window, row_m
 from rehydrate.dtypes import BY_NAME
 from rehydrate.errors import AmbiguousError, CorruptError, LimitError, RebuildError, TruncatedError
 from rehydrate.formats.contract import Format, Head, Request
-from rehydrate.formats.gguf_values import Values
+from rehydrate.formats.gguf.values import Values
 from rehydrate.limits import Limits
 from rehydrate.storage.source import Source
 from rehydrate.storage.views import ComputedSource
@@ -252,7 +252,7 @@ def _computed(info: _Info, stored: Piece, start: int, length: int) -> bytearray:
     """Bytes of the float32 numbers; only the blocks that they lie in are read, some at once."""
     import numpy
 
-    from rehydrate.formats.gguf_blocks import dequantized
+    from rehydrate.formats.gguf.blocks import dequantized
 
     kind = info.kind
     width = kind.numbers * 4

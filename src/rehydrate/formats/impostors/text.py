@@ -11,8 +11,8 @@ from base64 import b64decode
 from binascii import Error as NoBase64
 
 from rehydrate.formats.contract import Head
-from rehydrate.formats.impostor import Impostor
-from rehydrate.formats.impostors_pages import by_message, by_page, by_xml
+from rehydrate.formats.impostors.impostor import Impostor
+from rehydrate.formats.impostors.pages import by_message, by_page, by_xml
 from rehydrate.text import shown, size
 
 __all__ = ["by_text", "harmed_as_text", "is_text"]
@@ -60,6 +60,7 @@ _LINES: tuple[tuple[bytes, Impostor], ...] = (
         "the description of a Caffe or TensorFlow model (prototxt)", "the weights are in another file beside it")),
     (rb"\[\w[\w .-]*\]\r?$", Impostor("a file of settings (INI or TOML)", "the weights are in another file")),
     (rb"[\w.-]+:( .*)?\r?$", Impostor("a file of settings (YAML)", "the weights are in another file")),
+    (rb"\S+( -?\d+\.\d+(e-?\d+)?){3,}\r?$", Impostor("a table of word vectors in text (GloVe)", "gensim reads it")),
     (rb"\d+ \d+\r?$", Impostor("a table of numbers or of word vectors in text", "numpy.loadtxt or gensim reads it")),
 )  # fmt: skip
 """What the first line that says anything looks like. The first that fits is right."""

@@ -8,7 +8,7 @@ Sources: the formats' own documents, and the magic files of `file(1)`.
 from __future__ import annotations
 
 from rehydrate.formats.contract import Head
-from rehydrate.formats.impostor import Impostor
+from rehydrate.formats.impostors.impostor import Impostor
 
 __all__ = ["SIGNATURES", "by_signature"]
 

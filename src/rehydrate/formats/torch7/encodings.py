@@ -20,7 +20,7 @@ from typing import Any, Protocol
 from rehydrate.checkpoint.tensor import Piece
 from rehydrate.dtypes import DType
 from rehydrate.errors import CorruptError, TruncatedError
-from rehydrate.formats.torch7_numbers import LONGEST_NUMBER, SPELLED, SpelledNumbers
+from rehydrate.formats.torch7.numbers import LONGEST_NUMBER, SPELLED, SpelledNumbers
 from rehydrate.storage.source import Source
 from rehydrate.storage.views import ComputedSource
 from rehydrate.text import shown, size

@@ -9,7 +9,7 @@ from __future__ import annotations
 import html
 import re
 
-from rehydrate.formats.impostor import Impostor
+from rehydrate.formats.impostors.impostor import Impostor
 from rehydrate.text import shown
 
 __all__ = ["by_message", "by_page", "by_xml"]

@@ -12,7 +12,7 @@
 
     version     int length, "V " and a number; then int length, the class's name. Before there were versions, the
                 name alone
-    torch.*Tensor, torch.*Storage    see `torch7_tensors`
+    torch.*Tensor, torch.*Storage    see `tensors`
     tds.Hash    long count, then keys and values; tds.Vec: long count, then values
     others      one object, mostly a table of the fields
 
@@ -29,8 +29,8 @@ from typing import Any
 from rehydrate.checkpoint.record import Record
 from rehydrate.checkpoint.tensor import Storage, Window
 from rehydrate.errors import CorruptError, LimitError, TruncatedError
-from rehydrate.formats.torch7_encodings import Encoding
-from rehydrate.formats.torch7_tensors import read_storage, read_window, stem_of, tensor_on
+from rehydrate.formats.torch7.encodings import Encoding
+from rehydrate.formats.torch7.tensors import read_storage, read_window, stem_of, tensor_on
 from rehydrate.limits import Limits
 from rehydrate.text import shown
 
@@ -45,7 +45,7 @@ EXACT = 1 << 53
 
 
 class Table(list[object]):
-    """A table of Lua's as the stream has it: keys and values in turn. `final` is what `torch7_values` makes of it."""
+    """A table of Lua's as the stream has it: keys and values in turn. `final` is what `values` makes of it."""
 
     __slots__ = ("final",)
 

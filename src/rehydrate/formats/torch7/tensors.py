@@ -15,7 +15,7 @@ import re
 from rehydrate.checkpoint.tensor import Storage, TensorRef, Window, row_major
 from rehydrate.dtypes import BY_NAME, DType
 from rehydrate.errors import CorruptError
-from rehydrate.formats.torch7_encodings import Encoding
+from rehydrate.formats.torch7.encodings import Encoding
 from rehydrate.limits import Limits
 from rehydrate.pickles.torch_names import nowhere
 from rehydrate.text import dimensions

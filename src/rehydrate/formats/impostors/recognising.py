@@ -1,10 +1,10 @@
 """What a file is when it is no checkpoint, or none that is read yet: one sentence each, and what to do.
 
-    impostors_signatures    first bytes that give themselves away
-    impostors_models        models of other libraries, by how their fields are laid out
-    impostors_text          pointers, settings, source code, files that were harmed as text
-    impostors_pages         what servers send instead of a file
-    impostors_archives      archives that are documents, packages, programs
+    signatures    first bytes that give themselves away
+    models        models of other libraries, by how their fields are laid out
+    text          pointers, settings, source code, files that were harmed as text
+    pages         what servers send instead of a file
+    archives      archives that are documents, packages, programs
 
 Asked when every format has declined, so that no checkpoint can be taken for something else, however it begins. What
 nobody knows is described as it is: what it begins with, and whether its bytes are text, numbers, or like noise.
@@ -18,10 +18,10 @@ from shlex import quote
 
 from rehydrate.errors import NotACheckpointError
 from rehydrate.formats.contract import Head
-from rehydrate.formats.impostor import Impostor
-from rehydrate.formats.impostors_models import bare_numbers, by_layout
-from rehydrate.formats.impostors_signatures import by_signature
-from rehydrate.formats.impostors_text import by_text, harmed_as_text
+from rehydrate.formats.impostors.impostor import Impostor
+from rehydrate.formats.impostors.models import bare_numbers, by_layout
+from rehydrate.formats.impostors.signatures import by_signature
+from rehydrate.formats.impostors.text import by_text, harmed_as_text
 from rehydrate.storage.source import Source
 from rehydrate.text import counted, shown, size
 
@@ -56,8 +56,8 @@ def no_checkpoint(source: Source, head: Head, why: str = "") -> NotACheckpointEr
 
 
 def quoted(name: str) -> str:
-    """A file's name as a shell takes it, for the commands in hints; FILE for one that a terminal would act upon."""
-    return quote(name) if name.isprintable() else "FILE"
+    """A file's name as a shell takes it, for the commands in hints; FILE for bytes, and where a terminal would act."""
+    return quote(name) if name.isprintable() and not name.startswith("<") else "FILE"
 
 
 def what_it_is(head: Head) -> Impostor | None:
