@@ -15,6 +15,8 @@ from functools import cache
 from pathlib import Path
 from unittest.mock import patch
 
+import pyfive  # here, for nothing may be imported while a file is being opened
+
 from rehydrate.errors import CorruptError, LimitError
 from rehydrate.formats.hdf5 import index, reading
 from rehydrate.storage.source import Source
@@ -96,8 +98,6 @@ class _File:
 
 
 def _read_here(source: Source) -> list[dict[str, object]]:
-    import pyfive
-
     def stop(*_: object) -> None:
         raise _Spent
 
