@@ -59,7 +59,7 @@ class Saved:
 
     def storages(self) -> Persistent:
         if not self.archive:
-            return legacy_storages.Storages(MemorySource(b""))
+            return legacy_storages.Storages()
         return Storages(ZipDirectory(MemorySource(self.archive), Limits()), self.folder + "data/", "raw")
 
     @cached_property

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import numpy
     import torch
 
-__all__ = ["NO_TRAITS", "Piece", "Storage", "StorageView", "TensorRef", "Window", "row_major"]
+__all__ = ["NO_TRAITS", "Piece", "Storage", "StorageView", "TensorRef", "Window", "one_piece", "row_major"]
 
 Part = SupportsIndex | slice | EllipsisType
 """What chooses along one dimension."""
@@ -42,6 +42,11 @@ class Piece(NamedTuple):
     """The first byte of the storage that this piece holds."""
     coding: str = "raw"
     """`raw`: as they are in memory. `big-endian`: each element the other way round."""
+
+
+def one_piece(entry: tuple[Any, ...]) -> tuple[Piece, ...]:
+    """The pieces of a storage that lies in one: `entry` is that piece, or what it is made of, for a file has many."""
+    return (Piece(*entry),)
 
 
 # A file has one Storage and one TensorRef for every tensor. They are not frozen because a frozen dataclass takes twice
@@ -60,7 +65,11 @@ class Storage:
     location: str
     """Where it lived when it was saved: `cpu`, `cuda:0`, `mps`, ...; it never decides where it goes."""
     find: Callable[[Any], tuple[Piece, ...]] = field(repr=False)
-    """Finds the pieces of `entry`. Called when bytes are wanted and not before: opening must not walk a file."""
+    """Finds the pieces of `entry`. Called when bytes are wanted and not before: opening must not walk a file.
+
+    No method of an object that has the storage in a table: that is a circle, and the storages of a file that is closed
+    would wait for the collector.
+    """
     entry: Any = field(default=None, repr=False)
     """Whatever the format knows the bytes by; only `find` looks at it."""
     order: int = 0

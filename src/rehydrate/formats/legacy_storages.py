@@ -11,11 +11,10 @@ from collections.abc import Callable
 from typing import TypeGuard
 
 from rehydrate.checkpoint.record import Record, brief
-from rehydrate.checkpoint.tensor import Piece, Storage, StorageView
+from rehydrate.checkpoint.tensor import Piece, Storage, StorageView, one_piece
 from rehydrate.dtypes import DType
 from rehydrate.errors import CorruptError
 from rehydrate.pickles.torch_names import NUMBERS_END, nowhere, storage_dtype
-from rehydrate.storage.source import Source
 from rehydrate.text import shown
 
 __all__ = ["Storages", "dtype_of", "is_count"]
@@ -31,14 +30,13 @@ class Storages:
 
     ending = b"N"
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self) -> None:
         self.made: dict[str, Storage] = {}
         self.sources: dict[str, tuple[str, str]] = {}
         """Class → the file that it was in, and its text."""
         self._views: dict[str, StorageView] = {}
         self._empty: dict[tuple[str, str], Storage] = {}
         """Storages of no elements that are named with a second type."""
-        self._source = source
 
     def emptied(self) -> Storages:
         """The same, before a pickle that was only read in part is read again."""
@@ -67,12 +65,12 @@ class Storages:
         """See `tensor_runs.Persistent`: the same as a call, with what many storages have in common looked up once."""
         dtype = dtype_of(kind)
         nbytes = numel * dtype.itemsize
-        made, views, pieces = self.made, self._views, self._pieces
+        made, views = self.made, self._views
 
         def storage_of(key: str) -> Storage:
             if key in made or key in views:
                 return self._storage(kind, key, location, numel)
-            storage = made[key] = Storage(key, dtype, nbytes, location, pieces)
+            storage = made[key] = Storage(key, dtype, nbytes, location, one_piece)
             return storage
 
         return storage_of, nbytes
@@ -82,7 +80,7 @@ class Storages:
         nbytes = numel * dtype.itemsize
         known = self.made.get(key) or self._views.get(key)
         if known is None:
-            storage = self.made[key] = Storage(key, dtype, nbytes, location, self._pieces)
+            storage = self.made[key] = Storage(key, dtype, nbytes, location, one_piece)
             return storage
         if known.dtype is not dtype and known.nbytes == nbytes == 0:  # nobody can see the type of nothing
             return self._empty.setdefault((key, dtype.name), Storage(key, dtype, 0, location, nowhere))
@@ -117,10 +115,6 @@ class Storages:
         if known is None or known.whole is not whole or (known.shift, known.nbytes) != (shift, nbytes):
             raise CorruptError("two storages have one key", where=f"storage {shown(key)}")
         return known
-
-    def _pieces(self, entry: tuple[int, int]) -> tuple[Piece, ...]:
-        start, nbytes = entry
-        return (Piece(self._source, start, nbytes),)
 
 
 def is_count(value: object) -> TypeGuard[int]:

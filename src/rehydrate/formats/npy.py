@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 
 from rehydrate.checkpoint.checkpoint import Checkpoint
 from rehydrate.checkpoint.record import Record, brief
-from rehydrate.checkpoint.tensor import Piece, Storage, TensorRef, Window, row_major
+from rehydrate.checkpoint.tensor import Piece, Storage, TensorRef, Window, one_piece, row_major
 from rehydrate.checkpoint.trace import Trace
 from rehydrate.dtypes import BY_NAME, DType, dtype_of_typestring
 from rehydrate.errors import AmbiguousError, CorruptError, TruncatedError
@@ -117,16 +117,12 @@ def _tensor(source: Source, header: Header, member: str, known: tuple[DType, boo
 def _storage(source: Source, header: Header, member: str, known: tuple[DType, bool]) -> Storage:
     dtype, is_big = known
     piece = Piece(source, header.end, header.nbytes, 0, "big-endian" if is_big and dtype.itemsize > 1 else "raw")
-    return Storage(member or "data", dtype, header.nbytes, "cpu", _located, piece)
+    return Storage(member or "data", dtype, header.nbytes, "cpu", one_piece, piece)
 
 
 def _strides(header: Header) -> tuple[int, ...]:
     """Elements between neighbours along each dimension."""
     return row_major(header.shape[::-1])[::-1] if header.is_fortran else row_major(header.shape)
-
-
-def _located(piece: Piece) -> tuple[Piece, ...]:
-    return (piece,)
 
 
 def _is_short_text(descr: str, header: Header) -> bool:

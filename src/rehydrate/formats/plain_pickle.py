@@ -19,7 +19,7 @@ from dataclasses import replace
 
 from rehydrate.checkpoint.checkpoint import Checkpoint
 from rehydrate.checkpoint.record import Record
-from rehydrate.checkpoint.tensor import Piece, Storage
+from rehydrate.checkpoint.tensor import Storage, one_piece
 from rehydrate.errors import (
     AmbiguousError,
     CorruptError,
@@ -134,12 +134,11 @@ def _chosen(readings: Sequence[Reading], source: Source, member: str | None) -> 
 
 
 class _Elsewhere:
-    """Storages of a torch zip whose index lies here alone. It is also the source of their bytes: there are none."""
+    """Storages of a torch zip whose index lies here alone."""
 
     def __init__(self, source: Source) -> None:
-        self.name = source.name
-        self.size = 0
         self.made: dict[str, Storage] = {}
+        self._absent = _Absent(source.name)
 
     def __call__(self, token: object) -> object:
         """The storage of a persistent id; any other id stays a record."""
@@ -158,13 +157,19 @@ class _Elsewhere:
         nbytes = numel * dtype.itemsize
         storage = self.made.get(key)
         if storage is None:
-            storage = self.made[key] = Storage(key, dtype, nbytes, location, self._pieces, nbytes)
+            storage = self.made[key] = Storage(key, dtype, nbytes, location, one_piece, (self._absent, 0, nbytes))
         elif storage.dtype is not dtype or storage.nbytes != nbytes:
             raise CorruptError("one storage is named with two types or lengths", where=f"storage {shown(key)}")
         return storage
 
-    def _pieces(self, nbytes: int) -> tuple[Piece, ...]:
-        return (Piece(self, 0, nbytes),)
+
+class _Absent:
+    """The source of bytes that are not there."""
+
+    size = 0
+
+    def __init__(self, name: str) -> None:
+        self.name = name
 
     def read(self, start: int, length: int) -> bytes:
         """There is nothing to read."""

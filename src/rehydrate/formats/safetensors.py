@@ -24,7 +24,7 @@ from typing import NamedTuple
 
 from rehydrate.checkpoint.checkpoint import Checkpoint
 from rehydrate.checkpoint.record import brief
-from rehydrate.checkpoint.tensor import Piece, Storage, TensorRef, Window, row_major
+from rehydrate.checkpoint.tensor import Storage, TensorRef, Window, one_piece, row_major
 from rehydrate.dtypes import BY_NAME, DType
 from rehydrate.errors import AmbiguousError, CorruptError, LimitError, RebuildError, RehydrateError, TruncatedError
 from rehydrate.formats.contract import Format, Head, Request
@@ -105,13 +105,11 @@ def _read(source: Source, request: Request) -> Checkpoint:
     buffer_at = _LENGTH + len(header)
     _check_coverage(source, entries, source.size - buffer_at, is_cut=request.is_cut)
 
-    def pieces(entry: tuple[int, int]) -> tuple[Piece, ...]:
-        return (Piece(source, *entry),)
-
     tree: dict[str, TensorRef] = {}
     for name, (window, nbytes), begin, _ in entries:
         start = buffer_at + begin
-        tree[name] = TensorRef("", window, Storage(name, window.dtype, nbytes, "cpu", pieces, (start, nbytes), start))
+        storage = Storage(name, window.dtype, nbytes, "cpu", one_piece, (source, start, nbytes), start)
+        tree[name] = TensorRef("", window, storage)
     facts: dict[str, object] = {"byteorder": "little"}
     if described.metadata:
         facts["metadata"] = described.metadata

@@ -20,10 +20,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 
 from rehydrate.checkpoint.checkpoint import Checkpoint
 from rehydrate.checkpoint.record import Record, brief
-from rehydrate.checkpoint.tensor import NO_TRAITS, Piece, Storage, TensorRef
+from rehydrate.checkpoint.tensor import NO_TRAITS, Storage, TensorRef
 from rehydrate.dtypes import BY_NAME, DType
 from rehydrate.errors import AmbiguousError, CorruptError
 from rehydrate.formats.contract import Request
@@ -33,7 +34,7 @@ from rehydrate.formats.pickle_inside import check_nothing_after
 from rehydrate.formats.script_classes import PACKAGE
 from rehydrate.formats.torch_archive import folder_of, folders_with
 from rehydrate.formats.torchscript import program_facts
-from rehydrate.formats.zip_directory import Member, ZipDirectory
+from rehydrate.formats.zip_directory import ZipDirectory
 from rehydrate.formats.zip_kind import ZipKind
 from rehydrate.formats.zip_members import pieces_of
 from rehydrate.pickles.known import read_known_pickle
@@ -97,7 +98,8 @@ class _Tensors:
     """The list of tensors; those with one key share a storage."""
 
     def __init__(self, directory: ZipDirectory, prefix: str) -> None:
-        self._directory = directory
+        self._members = directory.members
+        self._pieces = partial(pieces_of, directory)
         self._prefix = prefix
         self._storages: dict[str, Storage] = {}
 
@@ -124,7 +126,7 @@ class _Tensors:
             raise CorruptError("a tensor of model.json does not say where its data is", found=brief(entry))
         storage = self._storages.get(key)
         if storage is None:
-            member = self._directory.members.get(self._prefix + key)
+            member = self._members.get(self._prefix + key)
             if member is None:
                 raise CorruptError("a storage is missing from the archive", where=shown(self._prefix + key))
             storage = Storage(key, dtype, member.size, device, self._pieces, member, member.offset)
@@ -132,9 +134,6 @@ class _Tensors:
         if storage.dtype is not dtype:
             raise CorruptError("one storage is named with two types", where=f"storage {shown(key)}")
         return storage
-
-    def _pieces(self, member: Member) -> tuple[Piece, ...]:
-        return pieces_of(self._directory, member)
 
 
 def _attributes(directory: ZipDirectory, prefix: str, tensors: list[TensorRef]) -> Reading | None:

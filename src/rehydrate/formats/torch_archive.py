@@ -13,9 +13,10 @@ others: an error here. Source: `caffe2/serialize/inline_container.cc`. Nothing h
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 
 from rehydrate.checkpoint.record import brief
-from rehydrate.checkpoint.tensor import Piece, Storage
+from rehydrate.checkpoint.tensor import Storage
 from rehydrate.checkpoint.tree import tensors_under
 from rehydrate.dtypes import DType
 from rehydrate.errors import AmbiguousError, CorruptError
@@ -24,7 +25,7 @@ from rehydrate.formats.zip_members import pieces_of
 from rehydrate.pickles.torch_names import NUMBERS_END, nowhere, storage_dtype
 from rehydrate.text import listed, shown
 
-__all__ = ["Storages", "byte_order", "folder_of", "folders_with", "type_untyped", "word_of"]
+__all__ = ["Storages", "byte_order", "folder_of", "folders_with", "type_untyped", "version_of", "word_of"]
 
 _SPECIAL = frozenset(
     {
@@ -93,6 +94,11 @@ def word_of(directory: ZipDirectory, name: str) -> str | None:
     return directory.read(member, _SMALL).decode("ascii", "replace").strip()
 
 
+def version_of(directory: ZipDirectory, prefix: str) -> str | None:
+    """The version that the writer gave the file; old ones kept it under another name."""
+    return word_of(directory, prefix + "version") or word_of(directory, prefix + ".data/version")
+
+
 def byte_order(directory: ZipDirectory, prefix: str) -> str:
     """`little` or `big`."""
     order = word_of(directory, prefix + "byteorder") or "little"
@@ -125,7 +131,7 @@ class Storages:
         self._members: Mapping[str, Member] = directory.members
         self._folder = folder
         self._directory = directory
-        self._coding = coding
+        self._pieces = partial(pieces_of, directory, coding=coding)
         self._label = label
 
     def __call__(self, token: object) -> Storage:
@@ -199,6 +205,3 @@ class Storages:
             )
         if location != "meta":
             raise CorruptError("a storage is missing from the archive", where=shown(self.record_of(key)))
-
-    def _pieces(self, member: Member) -> tuple[Piece, ...]:
-        return pieces_of(self._directory, member, self._coding)

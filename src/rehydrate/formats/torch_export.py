@@ -27,10 +27,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 
 from rehydrate.checkpoint.checkpoint import Checkpoint
 from rehydrate.checkpoint.record import brief
-from rehydrate.checkpoint.tensor import NO_TRAITS, Piece, Storage, TensorRef
+from rehydrate.checkpoint.tensor import NO_TRAITS, Storage, TensorRef
 from rehydrate.dtypes import BY_NAME, DType
 from rehydrate.errors import CorruptError, NotACheckpointError
 from rehydrate.formats.contract import Request
@@ -134,6 +135,7 @@ class _Archive:
         self._members = parts.directory.members
         self._storages: dict[str, Storage] = {}
         self._coding = "raw" if byte_order(parts.directory, prefix) == "little" else "big-endian"
+        self._pieces = partial(pieces_of, parts.directory, coding=self._coding)
 
     def names(self) -> Iterator[str]:
         """The models' names."""
@@ -203,9 +205,6 @@ class _Archive:
         if storage.dtype.itemsize != dtype.itemsize and self._coding != "raw":
             raise CorruptError("two views of one storage would be turned round differently", where=shown(member.name))
         return storage
-
-    def _pieces(self, member: Member) -> tuple[Piece, ...]:
-        return pieces_of(self._parts.directory, member, self._coding)
 
 
 def _integers(values: object) -> tuple[object, ...]:

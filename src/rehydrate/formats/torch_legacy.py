@@ -71,7 +71,7 @@ def _sniff(head: Head) -> bool:
 
 def _read(source: Source, request: Request) -> Checkpoint:
     pickles = _Pickles(source, request.limits)
-    storages = Storages(source)
+    storages = Storages()
     pickles.following()
     _check_version(pickles.following().value, source)
     pickles.following()
@@ -84,7 +84,7 @@ def _read(source: Source, request: Request) -> Checkpoint:
         in_order, end = list(storages.made.values()), source.size  # nothing of what follows is there
     else:
         in_order, end = _listed(listed.value, storages.made), pickles.end
-    counts_at, end = _place(in_order, end)
+    counts_at, end = _place(source, in_order, end)
     _check_counts(source, counts_at, in_order)
     _check_end(source, end, request)
     more: dict[str, object] = {"sources": storages.sources} if storages.sources else {}
@@ -161,13 +161,13 @@ def _listed(keys: object, made: dict[str, Storage]) -> list[Storage]:
     return in_order
 
 
-def _place(in_order: Sequence[Storage], at: int) -> tuple[list[int], int]:
+def _place(source: Source, in_order: Sequence[Storage], at: int) -> tuple[list[int], int]:
     """Tell each storage where its bytes lie. Gives the byte of each count, and the one after the last storage."""
     counts_at: list[int] = []
     for storage in in_order:
         counts_at.append(at)
         storage.order = at = at + _COUNT.size
-        storage.entry = at, storage.nbytes
+        storage.entry = source, at, storage.nbytes
         at += storage.nbytes
     return counts_at, at
 

@@ -28,7 +28,7 @@ from dataclasses import replace
 
 from rehydrate.checkpoint.checkpoint import Checkpoint
 from rehydrate.checkpoint.record import Record, brief
-from rehydrate.checkpoint.tensor import Piece, Storage, StorageView, TensorRef
+from rehydrate.checkpoint.tensor import Piece, Storage, StorageView, TensorRef, one_piece
 from rehydrate.checkpoint.trace import Trace
 from rehydrate.dtypes import BY_STORAGE
 from rehydrate.errors import AmbiguousError, CorruptError, TruncatedError
@@ -206,11 +206,11 @@ class _Objects:
                 found=f"{numel:,} elements",
             )
         start = part.start + part.at
-        self.storages[key] = Storage(str(key), dtype, nbytes, location, self._pieces, (start, nbytes), start)
+        self.storages[key] = Storage(str(key), dtype, nbytes, location, one_piece, self._piece(start, nbytes), start)
         part.at += nbytes
 
-    def _pieces(self, entry: tuple[int, int]) -> tuple[Piece, ...]:
-        return (Piece(self._source, *entry, coding=self._coding),)
+    def _piece(self, start: int, nbytes: int) -> Piece:
+        return Piece(self._source, start, nbytes, coding=self._coding)
 
     def _enter_view(self, view: object) -> None:
         match view:
@@ -229,8 +229,8 @@ class _Objects:
             whole.dtype,
             nbytes,
             whole.location,
-            self._pieces,
-            (start, nbytes),
+            one_piece,
+            self._piece(start, nbytes),
             start,
             whole=whole,
             shift=shift,
@@ -253,7 +253,7 @@ class _Objects:
                 shape, strides = (0,), (1,)  # there were no tensors of no dimensions yet: these are the empty ones
             window = window_of(storage.dtype, shape, strides, numbers[-1])
             if is_cut and owner is not None and owner not in self.storages:
-                storage = replace(storage, nbytes=window.reach, entry=(self._source.size, window.reach))
+                storage = replace(storage, nbytes=window.reach, entry=self._piece(self._source.size, window.reach))
             self._tensors[key] = tensor_on(storage, window, window.reach)
 
     def _owner(self, key: int | None, kind: object, is_cut: bool) -> Storage:
@@ -267,7 +267,7 @@ class _Objects:
         dtype = BY_STORAGE[kind.name.removesuffix("Tensor")]
         if key is None:
             return Storage("", dtype, 0, "cpu", nowhere)
-        return Storage(str(key), dtype, 0, "cpu", self._pieces)
+        return Storage(str(key), dtype, 0, "cpu", one_piece)
 
 
 def _count(value: object) -> int:

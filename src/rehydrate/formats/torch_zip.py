@@ -22,7 +22,7 @@ from rehydrate.checkpoint.checkpoint import Checkpoint
 from rehydrate.formats.contract import Request
 from rehydrate.formats.facts import facts_of, saved_on, trace_of
 from rehydrate.formats.pickle_inside import check_nothing_after
-from rehydrate.formats.torch_archive import Storages, byte_order, folder_of, folders_with, type_untyped, word_of
+from rehydrate.formats.torch_archive import Storages, byte_order, folder_of, folders_with, type_untyped, version_of
 from rehydrate.formats.zip_directory import ZipDirectory
 from rehydrate.formats.zip_kind import ZipKind
 from rehydrate.formats.zip_writer import ZipWriter
@@ -47,9 +47,7 @@ def _read(directory: ZipDirectory, request: Request) -> Checkpoint:
     check_nothing_after(reading, member.size, shown(member.name))
     if order == "big":
         type_untyped(reading.value)
-    places = saved_on(reading, storages.made.values())
-    storages.made.clear()  # the storages know this table, too: a circle that only the collector would find
-    version = word_of(directory, prefix + "version") or word_of(directory, prefix + ".data/version")
+    version = version_of(directory, prefix)
     return Checkpoint(
         source,
         format="torch-zip",
@@ -59,7 +57,7 @@ def _read(directory: ZipDirectory, request: Request) -> Checkpoint:
             reading,
             writer="torch.save" + (f" (file version {shown(version)})" if version else ""),
             byteorder=order,
-            saved_on=places,
+            saved_on=saved_on(reading, storages.made.values()),
         ),
         kept=reading.kept,
         traces=(trace_of(reading, member.name),),

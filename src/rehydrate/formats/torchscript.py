@@ -37,7 +37,7 @@ from rehydrate.formats.contract import Request
 from rehydrate.formats.facts import facts_of_all, saved_on, trace_of
 from rehydrate.formats.pickle_inside import check_nothing_after
 from rehydrate.formats.script_classes import PACKAGE, as_pickled_modules, declarations
-from rehydrate.formats.torch_archive import Storages, byte_order, folder_of, folders_with, type_untyped, word_of
+from rehydrate.formats.torch_archive import Storages, byte_order, folder_of, folders_with, type_untyped, version_of
 from rehydrate.formats.zip_directory import ZipDirectory
 from rehydrate.formats.zip_kind import ZipKind
 from rehydrate.pickles.known import read_known_pickle
@@ -159,7 +159,7 @@ def _without_own(facts: dict[str, object]) -> dict[str, object]:
 
 def program_facts(directory: ZipDirectory, prefix: str) -> dict[str, object]:
     """`writer`, and `code`: the members that are program."""
-    version = word_of(directory, prefix + "version") or word_of(directory, prefix + ".data/version")
+    version = version_of(directory, prefix)
     programs = tuple(prefix + record for record in _PROGRAM[1:])
     return {
         "writer": "torch.jit.save" + (f" (file version {shown(version)})" if version else ""),

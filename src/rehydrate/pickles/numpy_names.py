@@ -22,7 +22,7 @@ from operator import mul
 from typing import Any, TypeGuard
 
 from rehydrate.checkpoint.record import Record
-from rehydrate.checkpoint.tensor import Piece, Storage, TensorRef, Window, row_major
+from rehydrate.checkpoint.tensor import Piece, Storage, TensorRef, Window, one_piece, row_major
 from rehydrate.dtypes import BY_NAME, DType, dtype_of_typestring
 from rehydrate.limits import Limits
 from rehydrate.pickles.python_names import raw_bytes
@@ -122,7 +122,7 @@ def is_shape(shape: object) -> TypeGuard[tuple[int, ...]]:
 
 def array_of(dtype: DType, shape: tuple[int, ...], *, is_fortran: bool, piece: Piece) -> TensorRef:
     """The reference for an array whose bytes are this piece, all of them."""
-    return _reference(dtype, shape, is_fortran, _found, piece, piece.length)
+    return _reference(dtype, shape, is_fortran, one_piece, piece, piece.length)
 
 
 def _reference(
@@ -131,10 +131,6 @@ def _reference(
 ) -> TensorRef:  # fmt: skip
     strides = row_major(shape[::-1])[::-1] if is_fortran else row_major(shape)
     return TensorRef("", Window(dtype, shape, strides, 0, ARRAY), Storage("", dtype, nbytes, "cpu", find, entry))
-
-
-def _found(entry: object) -> tuple[Piece, ...]:
-    return (entry,) if isinstance(entry, Piece) else ()
 
 
 def _in_memory(entry: tuple[bytes | bytearray, str]) -> tuple[Piece, ...]:

@@ -94,7 +94,7 @@ Spelling = tuple[Callable[[bytes, int], bytes], int]
 class _Plan:
     """What the parts of a run mean that many runs share, decoded once; and how such a run is spelled."""
 
-    __slots__ = ("head", "key_at", "next", "parts", "spellings", "storage_of", "window")
+    __slots__ = ("head", "key_at", "parts", "spellings", "storage_of", "window")
 
     def __init__(self, fixed: tuple[bytes, ...], storage_of: Callable[[str], Storage], window: Window) -> None:
         self.storage_of = storage_of
@@ -106,8 +106,6 @@ class _Plan:
         self.parts = b"r", place + ending + b"tr", b"Q" + extents + b"r", steps + b"r", flags + b")Rr", b"tr", b"Rr"
         """What stands before each of the seven slots."""
         self.spellings: dict[int, Spelling] = {}
-        self.next: _Plan | None = None
-        """The plan of the run that came after the last run of this one: most likely it comes again."""
 
     def spelling(self, digits: int) -> Spelling:
         """For keys of so many digits: what packs the bytes of a name's slot and of the run after it."""
@@ -127,6 +125,22 @@ class _Plan:
 
         made = self.spellings[digits] = spelled, form.size
         return made
+
+
+class _Plans:
+    """The plans of one stream."""
+
+    def __init__(self) -> None:
+        self.known: dict[tuple[bytes, ...], _Plan | None] = {}
+        """By the groups that runs share; None where the machine has to look by itself."""
+        self.after: dict[_Plan, _Plan] = {}
+        """The plan of the run that came after the last run of one: most likely it comes again."""
+
+
+def _plans(machine: Machine) -> _Plans:
+    if machine.cache is None:
+        machine.cache = _Plans()
+    return cast("_Plans", machine.cache)
 
 
 def _recalled(machine: Machine, gets: bytes) -> Iterator[object]:
@@ -177,6 +191,7 @@ def _take_runs(machine: Machine) -> bool:
     size, length_of = len(data), _LENGTH.unpack_from
     start = at = stop = machine.at - len(opener)
     first = top = machine.top
+    after = _plans(machine).after
     tensors: list[object] = []
     names: list[object] = []
     found = _recognised(machine, opener, at, top)
@@ -184,12 +199,12 @@ def _take_runs(machine: Machine) -> bool:
     # One loop over local names: this is where a file of many tensors is opened.
     while found is not None:
         if plan is not None:
-            plan.next = found[0]
+            after[plan] = found[0]
         plan, key, stop = found
         tensors.append(TensorRef("", plan.window, plan.storage_of(key.decode("ascii"))))
         top += _SLOTS
         # Most runs are like the one that came after the last of their kind: those are only compared.
-        while top > _LAST_SHORT and (following := plan.next) is not None and top + _SLOTS < _LAST:
+        while top > _LAST_SHORT and (following := after.get(plan)) is not None and top + _SLOTS < _LAST:
             name_at = stop + _PUSH
             last = name_at + length_of(data, stop + 1)[0] if name_at <= size else size
             key_at = last + following.key_at
@@ -240,13 +255,11 @@ def _recognised(machine: Machine, opener: bytes, at: int, top: int) -> tuple[_Pl
     puts = one + two + three + four + b"R" + five + b"t" + six + b"R" + seven
     if get != opener or put_key + put_id + put_size + put_stride + tail != puts or length[0] != len(key):
         return None
-    if machine.cache is None:
-        machine.cache = {}
-    plans: dict[tuple[bytes, ...], _Plan | None] = machine.cache
+    known = _plans(machine).known
     fixed = (opener, classes, place, ending, extents, steps, flags)
-    if fixed not in plans:
-        plans[fixed] = _planned(machine, fixed)
-    plan = plans[fixed]
+    if fixed not in known:
+        known[fixed] = _planned(machine, fixed)
+    plan = known[fixed]
     return None if plan is None else (plan, key, run.end())
 
 

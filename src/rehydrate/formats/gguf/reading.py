@@ -22,7 +22,7 @@ from functools import partial
 from typing import NamedTuple
 
 from rehydrate.checkpoint.checkpoint import Checkpoint
-from rehydrate.checkpoint.tensor import Piece, Storage, TensorRef, Window, row_major
+from rehydrate.checkpoint.tensor import Piece, Storage, TensorRef, Window, one_piece, row_major
 from rehydrate.dtypes import BY_NAME
 from rehydrate.errors import AmbiguousError, CorruptError, LimitError, RebuildError, TruncatedError
 from rehydrate.formats.contract import Format, Head, Request
@@ -230,14 +230,10 @@ def _tensor(source: Source, info: _Info, begin: int, *, is_big: bool) -> TensorR
     piece = Piece(source, begin + info.offset, info.nbytes, 0, "big-endian" if is_big else "raw")
     nbytes = info.numel * dtype.itemsize
     if info.kind.dtype:
-        storage = Storage(info.name, dtype, nbytes, "cpu", _as_it_is, piece, order=piece.start)
+        storage = Storage(info.name, dtype, nbytes, "cpu", one_piece, piece, order=piece.start)
     else:
         storage = Storage(info.name, dtype, nbytes, "cpu", _in_blocks, (info, piece), order=piece.start)
     return TensorRef("", Window(dtype, info.shape, row_major(info.shape)), storage)
-
-
-def _as_it_is(piece: Piece) -> tuple[Piece, ...]:
-    return (piece,)
 
 
 def _in_blocks(entry: tuple[_Info, Piece]) -> tuple[Piece, ...]:

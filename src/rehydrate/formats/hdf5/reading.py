@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 from rehydrate.checkpoint.checkpoint import Checkpoint
 from rehydrate.checkpoint.record import Record
-from rehydrate.checkpoint.tensor import Piece, Storage, TensorRef, Window, row_major
+from rehydrate.checkpoint.tensor import Piece, Storage, TensorRef, Window, one_piece, row_major
 from rehydrate.dtypes import BY_NAME, DType, dtype_of_typestring
 from rehydrate.errors import CorruptError, LimitError, TruncatedError
 from rehydrate.formats.contract import Format, Head, Request
@@ -150,14 +150,14 @@ class _Builder:
                     found=f"{size(max(self._source.size - at, 0))} of {size(nbytes)}",
                 )
             piece = Piece(self._source, at, nbytes, 0, coding)
-            storage = Storage(name, dtype, nbytes, "cpu", _as_it_is, piece, order=at)
+            storage = Storage(name, dtype, nbytes, "cpu", one_piece, piece, order=at)
             return self._at.setdefault((at, f"{dtype}{nbytes}"), storage)
         if "data" in said:
             data = _from_hex(said["data"])
             if len(data) < nbytes:
                 raise CorruptError("a dataset has less data than elements", where=shown(name), found=size(len(data)))
             piece = Piece(MemorySource(data, name), 0, nbytes, 0, coding)
-            return Storage(name, dtype, nbytes, "cpu", _as_it_is, piece)
+            return Storage(name, dtype, nbytes, "cpu", one_piece, piece)
         entry = _Scattered(self._source, name, said, shape, dtype.itemsize, coding, self._limits)
         return Storage(name, dtype, nbytes, "cpu", _in_chunks, entry)
 
@@ -168,10 +168,6 @@ class _Builder:
             if storage.nbytes and storage.order < end:
                 raise CorruptError("datasets of the HDF5 file overlap", where=shown(storage.key))
             end = storage.order + storage.nbytes
-
-
-def _as_it_is(piece: Piece) -> tuple[Piece, ...]:
-    return (piece,)
 
 
 class _Scattered(NamedTuple):

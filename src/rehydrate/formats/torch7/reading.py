@@ -125,7 +125,7 @@ def _tried(source: Source, order: str, long: int, request: Request) -> tuple[Enc
     try:
         return encoding, read_stream(encoding, request.limits, is_cut=request.is_cut)
     except (CorruptError, TruncatedError, LimitError) as error:
-        return encoding, error
+        return encoding, error.with_traceback(None)  # its frames would hold what holds it
 
 
 def _in_file(error: RehydrateError, source: Source) -> RehydrateError:
