@@ -157,7 +157,7 @@ def _all_of(where: Where, several: SeveralError, examiner: Examiner, limits: Lim
     refusal = _beside(where, several.choices, examiner, limits)
     severity = examiner.findings.worst
     name = os.fspath(where) if isinstance(where, (str, os.PathLike)) else several.where
-    verdict = _word(severity) if refusal is None or severity is Severity.DANGEROUS else "malformed"
+    verdict = severity.word if refusal is None or severity is Severity.DANGEROUS else "malformed"
     report = _audit(name, verdict, "", examiner, refusal)
     return replace(report, weights_only=False, blocker=f"{several.what}; each was judged")
 
@@ -182,7 +182,7 @@ def _judged(checkpoint: Checkpoint, examiner: Examiner, limits: Limits, refusal:
     if refusal is not None and severity is not Severity.DANGEROUS:
         return _audit(checkpoint.source.name, "malformed", checkpoint.format, examiner, refusal)
     blocker = what_torch_stops_at(checkpoint, limits)
-    report = _audit(checkpoint.source.name, _word(severity), checkpoint.format, examiner, None)
+    report = _audit(checkpoint.source.name, severity.word, checkpoint.format, examiner, None)
     return replace(report, weights_only=not blocker, blocker=blocker)
 
 
@@ -212,9 +212,5 @@ def _refused(where: Where, refusal: RehydrateError, examiner: Examiner, limits: 
 
 def _audit(where: str, verdict: str, kind: str, examiner: Examiner, refusal: RehydrateError | None) -> Audit:
     found = examiner.findings
-    counts = {_word(severity): found.counts[severity] for severity in sorted(found.counts, reverse=True)}
+    counts = {severity.word: found.counts[severity] for severity in sorted(found.counts, reverse=True)}
     return Audit(where, verdict, kind, found.in_order(), counts, dict(found.packages), tuple(found.imports), refusal)
-
-
-def _word(severity: Severity) -> str:
-    return "data-only" if severity is Severity.DATA else severity.name.lower().replace("_", "-")

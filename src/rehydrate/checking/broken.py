@@ -8,12 +8,12 @@ can only make a verdict worse.
 from __future__ import annotations
 
 import os
-import struct
 import zlib
 from collections.abc import Iterator
 
 from rehydrate.checking.examining import Examiner
 from rehydrate.errors import RehydrateError
+from rehydrate.formats.zip_directory import LOCAL
 from rehydrate.limits import Limits
 from rehydrate.storage.source import Source, Where, open_source
 from rehydrate.text import shown
@@ -24,7 +24,6 @@ _LOOKED_AT = 64 << 20
 """Bytes from the file's beginning that are looked at."""
 _PICKLES = 16
 """Pickles that are looked for, one after the other and in members."""
-_LOCAL = struct.Struct("<4s2x2H8x2L2H")
 _UNPACKED = 16 << 20
 """Bytes that a deflated member is unpacked to."""
 
@@ -61,10 +60,10 @@ def _see(source: Source, examiner: Examiner, limits: Limits) -> None:
 def _members(data: bytes) -> Iterator[tuple[str, bytes]]:
     """The pickles among the members of a zip archive, found by their own headers."""
     at, found = data.find(b"PK\3\4"), 0
-    while at >= 0 and found < _PICKLES and at + _LOCAL.size <= len(data):
-        _, _, method, packed, _, name_length, extra_length = _LOCAL.unpack_from(data, at)
-        name = data[at + _LOCAL.size : at + _LOCAL.size + name_length]
-        start = at + _LOCAL.size + name_length + extra_length
+    while at >= 0 and found < _PICKLES and at + LOCAL.size <= len(data):
+        _, _, method, _, packed, _, name_length, extra_length = LOCAL.unpack_from(data, at)
+        name = data[at + LOCAL.size : at + LOCAL.size + name_length]
+        start = at + LOCAL.size + name_length + extra_length
         if name.lower().endswith((b".pkl", b".pickle")):
             found += 1
             content = data[start : start + packed] if packed not in (0, 0xFFFFFFFF) else data[start:]

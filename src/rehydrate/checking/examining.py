@@ -185,7 +185,7 @@ class Examiner:
         def make(severity: Severity) -> Finding:
             path = places.path_of(call.record)
             text = shown(repr(call.record), _SHOWN) if said is None else str(said)
-            kind, at = severity.name.lower().replace("_", "-"), trace.start + call.at
+            kind, at = severity.word, trace.start + call.at
             return Finding(kind, judgement.why, name, trace.where, at, path or "", text, is_called, path is None)
 
         key = (name, trace.where) if judgement.severity < Severity.DANGEROUS else (name, trace.where, call.at)
@@ -195,7 +195,7 @@ class Examiner:
         self, judgement: Judgement, name: str, text: str, where: str, at: int, *, is_called: bool = False
     ) -> None:
         def make(severity: Severity) -> Finding:
-            kind = severity.name.lower().replace("_", "-")
+            kind = severity.word
             return Finding(kind, judgement.why, name, where, at, "", text, is_called)
 
         self.findings.add(judgement.severity, (name, where, "named"), make)

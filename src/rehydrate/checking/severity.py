@@ -25,6 +25,11 @@ class Severity(IntEnum):
     EMBEDS_CODE = 2
     DANGEROUS = 3
 
+    @property
+    def word(self) -> str:
+        """As a verdict says it: `data-only`, `needs-code`, ..."""
+        return "data-only" if self is Severity.DATA else self.name.lower().replace("_", "-")
+
 
 class Judgement(NamedTuple):
     """What a name means: how bad, and in a few words why."""

@@ -26,7 +26,7 @@ from rehydrate.checkpoint.tensor import TensorRef
 from rehydrate.checkpoint.tree import Below, Openings, Path, counted_below, holders_of, integers_of, tensors_under
 from rehydrate.checkpoint.wrappers import words_of
 
-__all__ = ["Kind", "Part", "Parts", "is_averaged", "is_optimizer", "may_hold", "parts_of"]
+__all__ = ["DEEPEST", "Kind", "Part", "Parts", "is_averaged", "is_optimizer", "may_hold", "parts_of"]
 
 DEEPEST = 6
 """Containers above the model's tensors. Real files have at most three."""

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import islice
 
-from rehydrate.checkpoint.candidates import Part, Parts, is_averaged, may_hold, parts_of
+from rehydrate.checkpoint.candidates import DEEPEST, Part, Parts, is_averaged, may_hold, parts_of
 from rehydrate.checkpoint.modules import is_module, origin
 from rehydrate.checkpoint.naming import names_beside, names_by_class, tensors_of, versions_of
 from rehydrate.checkpoint.record import Record
@@ -23,9 +23,6 @@ from rehydrate.errors import AmbiguousError, NoSuchTensorError
 from rehydrate.text import counted, listed, nearest, shown
 
 __all__ = ["Weights", "find_models", "find_weights"]
-
-DEEPEST = 6
-"""Containers above a part that is named; see `candidates`."""
 
 _LIGHTNING = frozenset({"pytorch-lightning_version", "hyper_parameters", "hparams_name", "optimizer_states"})
 """What lies beside the state dict in the files of Lightning and of no other trainer; the first of them since 0.7."""

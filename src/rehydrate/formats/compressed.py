@@ -20,7 +20,7 @@ from rehydrate.checkpoint.checkpoint import Checkpoint
 from rehydrate.checkpoint.trace import Checksum
 from rehydrate.errors import AmbiguousError, CorruptError, LimitError, TruncatedError
 from rehydrate.formats.compressions import DICTIONARY, Compression, Unpacker, compression_of
-from rehydrate.formats.contract import Format, Head, Request
+from rehydrate.formats.contract import FIRST, Format, Head, Request
 from rehydrate.formats.inside import traces_inside
 from rehydrate.limits import Limits
 from rehydrate.storage.source import MemorySource, Source
@@ -41,7 +41,7 @@ def _sniff(head: Head) -> bool:
 
 
 def _read(source: Source, request: Request) -> Checkpoint:
-    compression = compression_of(source.read(0, min(4096, source.size)))
+    compression = compression_of(source.read(0, min(FIRST, source.size)))
     if compression is None:
         raise CorruptError("this is not compressed in a way that is known", where=shown(source.name))
     unpacked = _Unpacking(source, compression, request.limits)

@@ -33,6 +33,7 @@ from rehydrate.checkpoint.trace import Trace
 from rehydrate.errors import CorruptError, LimitError, RehydrateError, TruncatedError
 from rehydrate.formats.contract import Format, Head, Request
 from rehydrate.formats.facts import facts_of_all, trace_of
+from rehydrate.formats.npy_header import MAGIC
 from rehydrate.formats.pickle_inside import check_nothing_after
 from rehydrate.formats.plain_pickle import PLAIN_PICKLE, looks_like_pickle, not_a_pickle
 from rehydrate.formats.tensor_bytes import TensorBytes
@@ -56,7 +57,6 @@ _HOMES = ("", "sklearn.externals.")
 _MARKS = (b"NumpyArrayWrapper", b"NDArrayWrapper")
 _WINDOW = 1 << 20
 """Bytes that are looked through at once for the name of a wrapper."""
-_NPY = b"\x93NUMPY"
 
 
 def _sniff(head: Head) -> bool:
@@ -199,7 +199,7 @@ class _Arrays:
         name = state.get("filename")
         if type(name) is not str or name not in self._opened:
             source = self._file(name)
-            if source is None or not isinstance(name, str) or source.read(0, min(6, source.size)) != _NPY:
+            if source is None or not isinstance(name, str) or source.read(0, min(len(MAGIC), source.size)) != MAGIC:
                 return UNFIT
             checkpoint = self._request.inside(source)
             self.traces.extend(replace(trace, where=name) for trace in checkpoint.traces)

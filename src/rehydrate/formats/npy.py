@@ -32,6 +32,7 @@ from rehydrate.formats.facts import facts_of, trace_of
 from rehydrate.formats.npy_header import MAGIC, Header, read_header
 from rehydrate.limits import Limits
 from rehydrate.pickles.known import read_known_pickle
+from rehydrate.pickles.numpy_names import nested
 from rehydrate.storage.source import Source
 from rehydrate.text import shown, size
 
@@ -103,7 +104,7 @@ def _value(source: Source, header: Header, member: str, *, is_there: bool) -> ob
         if known is not None:
             return _tensor(source, header, member, known)
         if is_there and not header.is_fortran and _is_short_text(descr, header):
-            return _nested(_texts(source.read(header.end, header.nbytes), descr, header), header.shape)
+            return nested(_texts(source.read(header.end, header.nbytes), descr, header), header.shape)
     strides = (*(stride * itemsize for stride in _strides(header)), 1)
     window = Window(BY_NAME["uint8"], (*header.shape, itemsize), strides)
     state = {"bytes": TensorRef("", window, _storage(source, header, member, (window.dtype, False)))}
@@ -149,16 +150,6 @@ def _texts(raw: bytes, descr: str, header: Header) -> list[object]:
         raise CorruptError("a numpy array of text holds what is no character", found=f"{max(codes):#x}")
     text = "".join(map(chr, codes))
     return [text[at * width // 4 : (at + 1) * width // 4].rstrip("\0") for at in range(header.numel)]
-
-
-def _nested(flat: list[object], shape: tuple[int, ...]) -> object:
-    """Values in lists as the shape says; one without dimensions is itself."""
-    for at in range(len(shape) - 1, -1, -1):
-        outer, extent = 1, shape[at]
-        for before in shape[:at]:
-            outer *= before
-        flat = [flat[number * extent : (number + 1) * extent] for number in range(outer)]
-    return flat[0]
 
 
 def _objects(source: Source, header: Header, limits: Limits, member: str) -> Array:

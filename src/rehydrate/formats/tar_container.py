@@ -14,7 +14,7 @@ from functools import partial
 from rehydrate.checkpoint.checkpoint import Checkpoint
 from rehydrate.errors import AmbiguousError, RehydrateError
 from rehydrate.formats.contained import open_contained
-from rehydrate.formats.contract import Format, Head, Request
+from rehydrate.formats.contract import LAST, Format, Head, Request
 from rehydrate.formats.pickle_inside import read_pickle_inside
 from rehydrate.formats.tar_directory import TarDirectory, is_header
 from rehydrate.formats.torch_tar import is_torch_tar, read_torch_tar
@@ -54,7 +54,7 @@ def _check_polyglot(directory: TarDirectory, limits: Limits) -> None:
 def _has_end_of_zip(directory: TarDirectory) -> bool:
     """Whether the end record of a zip lies where its readers look, and in no member, where it is that member's."""
     source = directory.source
-    start = max(source.size - 66_000, 0)
+    start = max(source.size - LAST, 0)
     tail = source.read(start, source.size - start)
     at = tail.rfind(b"PK\5\6")
     return at >= 0 and not any(

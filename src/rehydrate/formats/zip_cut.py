@@ -17,7 +17,7 @@ from __future__ import annotations
 import struct
 
 from rehydrate.errors import LimitError, TruncatedError
-from rehydrate.formats.zip_directory import Member, ZipDirectory
+from rehydrate.formats.zip_directory import DESCRIPTOR, DESCRIPTOR64, LOCAL, STREAMED, Member, ZipDirectory, name_of
 from rehydrate.limits import Limits
 from rehydrate.storage.source import Source
 from rehydrate.storage.views import PartSource
@@ -25,10 +25,6 @@ from rehydrate.text import counted, shown
 
 __all__ = ["CutZipDirectory"]
 
-_LOCAL = struct.Struct("<4s2x2H4x3L2H")
-_DESCRIPTOR = struct.Struct("<4s3L")
-_DESCRIPTOR64 = struct.Struct("<4sL2Q")
-_STREAMED = 0x8
 _UNSET = 0xFFFFFFFF
 _CHUNK = 8 << 20
 """Bytes that are read at once when a descriptor is looked for."""
@@ -74,18 +70,18 @@ class CutZipDirectory(ZipDirectory):
     def _member_at(self, at: int) -> int | None:
         """Take the member whose header begins at `at`; gives where the next one begins, None for no next."""
         room = self.source.size - at
-        if room < _LOCAL.size:
+        if room < LOCAL.size:
             return None
-        signature, flags, method, crc, packed, size, name_length, extra_length = _LOCAL.unpack(
-            self.source.read(at, _LOCAL.size)
+        signature, flags, method, crc, packed, size, name_length, extra_length = LOCAL.unpack(
+            self.source.read(at, LOCAL.size)
         )
-        start = at + _LOCAL.size + name_length + extra_length
+        start = at + LOCAL.size + name_length + extra_length
         if signature != b"PK\3\4" or start > self.source.size:
             return None
-        raw = self.source.read(at + _LOCAL.size, name_length)
-        name = raw.decode("utf-8", "surrogateescape")
-        extra = self.source.read(at + _LOCAL.size + name_length, extra_length)
-        if flags & _STREAMED:
+        raw = self.source.read(at + LOCAL.size, name_length)
+        name = name_of(raw)
+        extra = self.source.read(at + LOCAL.size + name_length, extra_length)
+        if flags & STREAMED:
             found = self._descriptor_after(start)
         else:
             found = _sizes(extra, crc, packed, size, start)
@@ -103,16 +99,16 @@ class CutZipDirectory(ZipDirectory):
         if self._is_empty(start):
             return 0, 0, 0, start
         at = start
-        while at + _DESCRIPTOR.size <= self.source.size:
+        while at + DESCRIPTOR.size <= self.source.size:
             found = self._find(b"PK\7\x08", at)
-            if found is None or found + _DESCRIPTOR.size > self.source.size:
+            if found is None or found + DESCRIPTOR.size > self.source.size:
                 return None
-            length = min(_DESCRIPTOR64.size, self.source.size - found)
+            length = min(DESCRIPTOR64.size, self.source.size - found)
             record = self.source.read(found, length)
-            _, crc, packed, size = _DESCRIPTOR.unpack_from(record)
-            end = found + _DESCRIPTOR.size
-            if length == _DESCRIPTOR64.size and packed != found - start:
-                _, crc, packed, size = _DESCRIPTOR64.unpack(record)
+            _, crc, packed, size = DESCRIPTOR.unpack_from(record)
+            end = found + DESCRIPTOR.size
+            if length == DESCRIPTOR64.size and packed != found - start:
+                _, crc, packed, size = DESCRIPTOR64.unpack(record)
                 end = found + length
             if packed == found - start:
                 return crc, packed, size, end

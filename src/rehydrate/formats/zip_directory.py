@@ -29,20 +29,20 @@ from rehydrate.limits import Limits
 from rehydrate.storage.source import Source
 from rehydrate.text import shown
 
-__all__ = ["Member", "ZipDirectory"]
+__all__ = ["DESCRIPTOR", "DESCRIPTOR64", "LOCAL", "STREAMED", "Member", "ZipDirectory", "name_of"]
 
 _END = struct.Struct("<4s4H2LH")
 _END64 = struct.Struct("<4sQ2H2L4Q")
 _LOCATOR64 = struct.Struct("<4sLQL")
 _ENTRY = struct.Struct("<4s4x2H4x3L4H6xL")
-_LOCAL = struct.Struct("<4s2x2H8x2L2H")
-_DESCRIPTOR = struct.Struct("<4s3L")
-_DESCRIPTOR64 = struct.Struct("<4sL2Q")
-_HEADER, _DESCRIBED = _LOCAL.size, _DESCRIPTOR.size
+LOCAL = struct.Struct("<4s2x2H4x3L2H")
+DESCRIPTOR = struct.Struct("<4s3L")
+DESCRIPTOR64 = struct.Struct("<4sL2Q")
+_HEADER, _DESCRIBED = LOCAL.size, DESCRIPTOR.size
 _TAIL = _END.size + 0xFFFF
 _UNREADABLE = 0x1 | 0x20 | 0x40 | 0x2000
 """Flags of an entry that is encrypted, or a patch of another: some readers go on all the same."""
-_STREAMED = 0x8
+STREAMED = 0x8
 """The flag of an entry whose descriptor (50 4b 07 08, crc, sizes) follows its data; torch writes all of them so."""
 _STORED, _DEFLATED = 0, 8
 _SMALL = 64 << 10
@@ -201,9 +201,9 @@ class ZipDirectory:
                 extra = directory[begin + name_length : begin + name_length + extra_length]
                 size, packed, offset = _widened(extra, size, packed, offset)
             if flags & _UNREADABLE:
-                raise CorruptError("an entry is encrypted", where=shown(_text(name)))
+                raise CorruptError("an entry is encrypted", where=shown(name_of(name)))
             if (method or size != packed) and method != _DEFLATED:
-                raise CorruptError("an entry is packed in a way that torch never uses", where=shown(_text(name)))
+                raise CorruptError("an entry is packed in a way that torch never uses", where=shown(name_of(name)))
             raw.append((offset, name, size, packed, method, crc))
         if at != len(directory):
             raise AmbiguousError("the zip directory holds more than its entries")
@@ -221,8 +221,8 @@ class ZipDirectory:
         at = offset - begin
         if not 0 <= at <= len(window) - need:
             at, window = 0, self._window_at(member, need)
-        header: tuple[bytes, int, int, int, int, int, int] = _LOCAL.unpack_from(window, at)
-        signature, flags, own_method, own_packed, own_size, name_length, extra_length = header
+        header: tuple[bytes, int, int, int, int, int, int, int] = LOCAL.unpack_from(window, at)
+        signature, flags, own_method, _, own_packed, own_size, name_length, extra_length = header
         if signature != b"PK\3\4" or flags & _UNREADABLE or own_method != method:
             raise CorruptError("an entry's own header is broken", where=shown(name))
         if name_length != len(raw_name) or not window.startswith(raw_name, at + _HEADER):
@@ -231,11 +231,11 @@ class ZipDirectory:
                 where=shown(name),
             )
         # A writer that streams leaves zeros, or ff for zip64, and says the sizes after the data.
-        if not flags & _STREAMED and (own_size not in (size, 0xFFFFFFFF) or own_packed not in (packed, 0xFFFFFFFF)):
+        if not flags & STREAMED and (own_size not in (size, 0xFFFFFFFF) or own_packed not in (packed, 0xFFFFFFFF)):
             raise AmbiguousError("an entry's two headers disagree about its size", where=shown(name))
         start = offset + need + extra_length
         after = limit - start - packed
-        if after != (_DESCRIBED if flags & _STREAMED else 0):
+        if after != (_DESCRIBED if flags & STREAMED else 0):
             self._check_after(member, after, flags, (own_packed, own_size) == (packed, size))
         return start
 
@@ -251,11 +251,11 @@ class ZipDirectory:
             return
         says = (b"PK\7\x08", member.crc, member.packed, member.size)
         # Descriptors with their signature only: without it, the bytes may as well be data.
-        descriptors = [_DESCRIPTOR64.pack(*says)]
+        descriptors = [DESCRIPTOR64.pack(*says)]
         if max(member.packed, member.size) <= 0xFFFFFFFF:
-            descriptors.append(_DESCRIPTOR.pack(*says))
+            descriptors.append(DESCRIPTOR.pack(*says))
         read = self.source.read
-        if not flags & _STREAMED or after > _DESCRIPTOR64.size or read(member.limit - after, after) not in descriptors:
+        if not flags & STREAMED or after > DESCRIPTOR64.size or read(member.limit - after, after) not in descriptors:
             raise AmbiguousError("there are bytes after an entry that belong to none", where=shown(member.name))
 
     def _window_at(self, member: Member, need: int) -> bytes:
@@ -312,12 +312,12 @@ def _without_overlap(raw: list[_Raw], directory_at: int) -> dict[str, Member]:
     limit = directory_at
     for offset, name, size, packed, method, crc in reversed(raw):
         if offset + _HEADER + len(name) + packed > limit:
-            raise CorruptError("entries of the zip archive overlap", where=shown(_text(name)))
+            raise CorruptError("entries of the zip archive overlap", where=shown(name_of(name)))
         text = name.decode("utf-8", "surrogateescape")
         members[text] = new(Member, (text, offset, limit, size, packed, method, crc, name))
         limit = offset
     if len(members) != len(raw):
-        twice = Counter(_text(entry[1]) for entry in raw).most_common(1)[0][0]
+        twice = Counter(name_of(entry[1]) for entry in raw).most_common(1)[0][0]
         raise AmbiguousError(
             "two entries of the zip archive have the same name; readers disagree which counts",
             where=shown(twice),
@@ -325,7 +325,7 @@ def _without_overlap(raw: list[_Raw], directory_at: int) -> dict[str, Member]:
     return dict(reversed(members.items()))
 
 
-def _text(name: bytes) -> str:
+def name_of(name: bytes) -> str:
     """A name, whatever its bytes: those that are no UTF-8 are kept, and no pickle can name them."""
     return name.decode("utf-8", "surrogateescape")
 

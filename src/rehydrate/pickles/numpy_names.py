@@ -39,6 +39,7 @@ __all__ = [
     "grown",
     "is_plain",
     "is_shape",
+    "nested",
 ]
 
 ARRAY = frozenset({"array"})
@@ -171,7 +172,7 @@ def _list(element: _Text, shape: tuple[int, ...], is_fortran: bool, data: object
             return UNFIT
     lists = sum(accumulate(shape[:-1], mul))
     weight = numel if letter == "O" else numel * _TEXT
-    return Costly(_LIST * lists + weight, lambda: _nested(_elements(letter, order, width, data), shape, is_fortran))
+    return Costly(_LIST * lists + weight, lambda: nested(_elements(letter, order, width, data), shape, is_fortran))
 
 
 def _elements(letter: str, order: str, width: int, data: object) -> list[object] | None:
@@ -187,7 +188,7 @@ def _elements(letter: str, order: str, width: int, data: object) -> list[object]
     return [text[at : at + width // 4].rstrip("\0") for at in range(0, len(text), width // 4)]
 
 
-def _nested(flat: list[object] | None, shape: tuple[int, ...], is_fortran: bool = False) -> object:
+def nested(flat: list[object] | None, shape: tuple[int, ...], is_fortran: bool = False) -> object:
     """Values in lists as the shape says; one without dimensions is itself."""
     if flat is None:
         return UNFIT
@@ -240,7 +241,7 @@ def _scalar(args: tuple[object, ...]) -> object:
         raw = raw_bytes(args[1], width)
         if raw is None or not width or letter == "O":
             return UNFIT
-        return Costly(width >> 4, lambda: _nested(_elements(letter, order, width, raw), ()))
+        return Costly(width >> 4, lambda: nested(_elements(letter, order, width, raw), ()))
     dtype, is_big = element
     letters, raw = _LETTERS.get(dtype.name), raw_bytes(args[1], dtype.itemsize)
     if letters is None or raw is None:

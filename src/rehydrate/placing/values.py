@@ -104,7 +104,8 @@ class _Rebuild:
         """numpy's arrays, which no device and no `map_location` moves, and which share memory with nothing."""
         for identity, ref in [pair for pair in self._refs.items() if "array" in pair[1].traits]:
             del self._refs[identity]
-            self._made[identity] = ref.numpy().copy("C" if ref.window.is_row_major else "F")
+            array = ref.numpy()
+            self._made[identity] = array if ref.window.is_row_major else array.copy("F")
 
     def _of(self, value: object) -> object:
         """The copy of a value; what is not copied is its own."""

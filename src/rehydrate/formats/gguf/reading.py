@@ -28,6 +28,7 @@ from rehydrate.errors import AmbiguousError, CorruptError, LimitError, RebuildEr
 from rehydrate.formats.contract import Format, Head, Request
 from rehydrate.formats.gguf.values import Values
 from rehydrate.limits import Limits
+from rehydrate.pickles.torch_names import NUMBERS_END
 from rehydrate.storage.source import Source
 from rehydrate.storage.views import ComputedSource
 from rehydrate.text import counted, dimensions, shown, size
@@ -36,7 +37,6 @@ __all__ = ["GGUF"]
 
 MAGIC = b"GGUF"
 _ALIGNMENT = 32
-_NUMBERS_END = 1 << 63
 _MOST = 100_000
 """Tensors, and keys. The largest models have some thousand; what is known of a tensor takes seven hundred bytes."""
 _AT_ONCE = 1 << 18
@@ -173,7 +173,7 @@ def _info(values: Values, limits: Limits, version: int) -> _Info:
     numel = span = 1
     for extent in shape:
         numel, span = numel * extent, span * max(extent, 1)
-        if span * max(kind.nbytes, 4) >= _NUMBERS_END:
+        if span * max(kind.nbytes, 4) >= NUMBERS_END:
             raise CorruptError("a tensor has more elements than can be counted", where=shown(name))
     if (extents[0] if extents else 1) % kind.numbers:
         raise CorruptError(
