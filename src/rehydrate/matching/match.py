@@ -16,6 +16,7 @@ from rehydrate.checkpoint.tensor import TensorRef
 from rehydrate.checkpoint.weights import Weights
 from rehydrate.checkpoint.wrappers import front
 from rehydrate.errors import MismatchError
+from rehydrate.matching.values import Value
 from rehydrate.text import counted, dimensions, nearest, shown
 
 __all__ = ["Match", "Mismatch", "Pair", "Target", "match_weights", "named_alike", "wrapper_prefix"]
@@ -36,10 +37,17 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """A tensor of the model and the one of the checkpoint that it gets."""
+    """A tensor of the model and what it gets of the checkpoint."""
 
     target: Target
-    source: TensorRef
+    source: Value
+    """A tensor of the file, or what is made of some."""
+    rule: str = "by name"
+    """How the two were found to belong together, in a few words."""
+    sure: str = "certain"
+    """`certain`: the names say so. `likely`: names and shapes suggest it."""
+    part: tuple[tuple[int, int], ...] = ()
+    """What of the target is filled: for each dimension the first and the one behind the last; () for all of it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -100,7 +100,9 @@ def _incoming(model: nn.Module, checkpoint: Checkpoint, which: str | None) -> _I
     match.raise_if_bad()
     for pair in match.pairs:
         check_kinds(pair.target.name, pair.source.dtype.name, pair.target.dtype)
-    return _Incoming(weights, match, _read({p.target.name: p.source for p in match.pairs}), beside)
+    return _Incoming(
+        weights, match, _read({p.target.name: p.source for p in match.pairs if isinstance(p.source, TensorRef)}), beside
+    )
 
 
 def _read(wanted: Mapping[str, TensorRef]) -> dict[str, torch.Tensor]:
