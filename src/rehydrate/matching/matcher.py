@@ -50,7 +50,7 @@ class Found:
     renamed: dict[str, str] = field(default_factory=dict)
     """A name of the file → the name that the model has for it, where they differ."""
     permuted: dict[str, tuple[int, ...]] = field(default_factory=dict)
-    """A name of the model → the order of the dimensions that its tensor was brought into."""
+    """A name of the file → the order that its tensor's dimensions were brought into."""
     fused: list[tuple[tuple[str, ...], tuple[str, ...]]] = field(default_factory=list)
     """Names of the file and of the model: one and three, or three and one."""
     told: list[str] = field(default_factory=list)
@@ -159,7 +159,7 @@ def _pair_alike(found: Found, likeness: _Likeness) -> None:
         del found.sources[source]
         found.renamed[source] = target
         if order:
-            found.permuted[target] = order
+            found.permuted[source] = order
 
 
 def _made(found: Found, source: str, target: str) -> tuple[Value | None, tuple[int, ...]]:

@@ -74,9 +74,11 @@ class Rivals:
         whose = "parts of the file fit this model" if first.remove else "parts of the model could take this file"
         word = "remove" if first.remove else "add"
         names = [shown(choice.remove or choice.add, 60) for choice in self.choices]
+        others = ", ".join(repr(f"{name}*") for name in names[1:])
+        kind = "unexpected" if first.remove else "missing"
         return (
-            f"{len(names)} {whose} equally well: {', '.join(map(repr, names))}; choose one: "
-            f"rules=[Prefix({word}={names[0]!r})]"
+            f"{len(names)} {whose} equally well: {', '.join(map(repr, names))}; choose one, as with "
+            f"rules=[Prefix({word}={names[0]!r})], allow=Allow({kind}=[{others}])"
         )
 
 

@@ -35,8 +35,12 @@ def report(match: Match) -> str:
     """The whole text."""
     first, *rest = _totals(match)
     told = [*rest, *_sentences(match)]
-    lines = [*_wrapped(told), *(f"  {row}" for row in _rows(match)), *_wrapped(problems(match))]
+    lines = [*_wrapped(told), *(f"  {row}" for row in _rows(match)), *_wrapped([*problems(match), *_tries(match)])]
     return "\n".join([first, *lines, verdict(match)])
+
+
+def _tries(match: Match) -> list[str]:
+    return [f"try: {shown(hint, 400)}" for hint in match.hints[:_LISTED]]
 
 
 def _wrapped(sentences: Iterable[str]) -> Iterator[str]:
@@ -130,7 +134,7 @@ def wrong_counts(match: Match) -> str:
         (match.complaints, "refused by the model"),
     )  # fmt: skip
     counts = [f"{len(group):,} {what}" for group, what in kinds if group]
-    if not match.is_covered:
+    if not (counts or match.is_covered):
         counts.append(f"only {_percent(match.coverage)} of the parameters would be filled")
     return ", ".join(counts)
 
@@ -161,13 +165,23 @@ def advice(match: Match) -> str:
         return "; ".join(shown(hint, 400) for hint in match.hints[:_LISTED])
     if not match.pairs and not match.mismatched:
         return "no name fits: this is a checkpoint of another model, or another part of this file is meant (which=)"
-    if not match.is_covered:
-        return "the names of the two lists hardly agree; Allow(coverage=...) takes even less, if that is meant"
     if match.mismatched and not match.missing and not match.unexpected:
         layers = listed([repr(f"{shown(layer, 60)}.*") for layer in _layers(match)], _ALLOWED)
         keep = f", or keep the model's own: allow=Allow(mismatched=[{layers}])" if match.head else ""
         return f"build the model with the sizes of the checkpoint{keep}"
+    if not wrong_names(match) and not match.is_covered:
+        return f"what was allowed is nearly all; Allow(coverage={_floor_below(match.coverage)}) takes so little, if it is meant"
     return "compare the two lists: `rehydrate FILE` shows what the file holds"
+
+
+def wrong_names(match: Match) -> bool:
+    """Whether any tensor is in the way, and not the coverage alone."""
+    return bool(match.missing or match.unexpected or match.mismatched or match.complaints)
+
+
+def _floor_below(part: float) -> float:
+    """The next lower hundredth."""
+    return int(part * 100) / 100
 
 
 def _layers(match: Match) -> list[str]:
