@@ -18,7 +18,7 @@ from rehydrate.matching.rule import Applied
 from rehydrate.matching.values import Value
 from rehydrate.text import counted, shown
 
-__all__ = ["Drop", "Prefix", "Rename", "Renames"]
+__all__ = ["Drop", "Prefix", "Rename", "Renames", "new_names"]
 
 _BRACES = re.compile(r"\{([^{}]*)\}")
 
@@ -183,21 +183,29 @@ def _front(prefix: str) -> str:
 
 def _renamed(rule: object, values: Mapping[str, Value], pairs: Sequence[tuple[str, str]]) -> Applied:
     """Each tensor by what the first pattern that means its name makes of it."""
-    names: dict[str, str] = {}
-    wrong: dict[str, str] = {}
-    idle = set(range(len(pairs)))
-    for name, at, captured in _firsts(values, [pattern(old) for old, _ in pairs]):
-        idle.discard(at)
-        try:
-            names[name] = template(pairs[at][1]).fill(captured)
-        except ValueError as error:
-            wrong[name] = str(error)
+    names, wrong, idle = new_names(values, pairs)
     applied = _given(rule, values, names, wrong)
     if not names or not idle or len(pairs) == 1:
         return applied
     first = shown(pairs[min(idle)][0])
     which = first if len(idle) == 1 else f"{counted(len(idle), 'pattern')}, {first} first,"
     return Applied(applied.values, (*applied.told, f"{rule}: {which} met no tensor"))
+
+
+def new_names(
+    names: Iterable[str], pairs: Sequence[tuple[str, str]]
+) -> tuple[dict[str, str], dict[str, str], set[int]]:
+    """New names of those that a pattern means, what is wrong with the others, and which patterns meant none."""
+    given: dict[str, str] = {}
+    wrong: dict[str, str] = {}
+    idle = set(range(len(pairs)))
+    for name, at, captured in _firsts(names, [pattern(old) for old, _ in pairs]):
+        idle.discard(at)
+        try:
+            given[name] = template(pairs[at][1]).fill(captured)
+        except ValueError as error:
+            wrong[name] = str(error)
+    return given, wrong, idle
 
 
 def _firsts(names: Iterable[str], patterns: Sequence[Pattern]) -> Iterable[tuple[str, int, Captured]]:

@@ -1,7 +1,7 @@
 """Rules about several tensors that are one elsewhere, counted by a number: stack and unstack.
 
 Some models keep the weights of all their layers, or of all experts, in one tensor with a dimension more. Taking it
-apart costs nothing: parts are windows on the whole. A stack that lacks a layer is refused, by the names that are missing.
+apart costs nothing: parts are windows on the whole. A stack that lacks a layer is refused, by the names it lacks.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from rehydrate.checkpoint.tensor import TensorRef
 from rehydrate.matching.changing import PlainRule, axis_of, refuse, refuse_shapes, replaced, turned
-from rehydrate.matching.patterns import Captured, check_fills, found_in, pattern, template
+from rehydrate.matching.patterns import Captured, check_fills, found_in, template
 from rehydrate.matching.rule import Applied
 from rehydrate.matching.values import Value, reshaped, sliced, stacked
 from rehydrate.text import counted, dimensions, shown
