@@ -8,14 +8,14 @@ a well-known meaning (`adapting`) are brought into the model's.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 from rehydrate.matching.adapting import adapted
 from rehydrate.matching.matcher import Found
 from rehydrate.matching.pairs import Mismatch, Pair, Target
+from rehydrate.matching.patterns import found_in, pattern
 from rehydrate.matching.values import Value, sliced
 from rehydrate.text import counted, listed, shown
 
@@ -34,7 +34,7 @@ class Allow:
 
     `missing` names tensors of the model that the file may lack: they keep their values. `unexpected` names tensors of
     the file that the model may lack: they are left aside. `mismatched` names tensors of the model that the file may
-    have in another size. Each is a pattern or several, in which `*` is any run of characters, dots too, and `?` is one.
+    have in another size. Each is a pattern or several, as rules have them: `*` is any characters, dots too.
 
     `how` says what becomes of a tensor of another size:
 
@@ -48,7 +48,7 @@ class Allow:
 
     `coverage` is the part of the model's parameters, by elements, that must be filled whatever is allowed.
 
-    Raises `ValueError` for a `how` that there is not and a coverage that is no part of one.
+    Raises `ValueError` for a `how` that there is not, a coverage that is no part of one, and a pattern that is none.
 
     >>> Allow(mismatched="fc.*", how="slice").how
     'slice'
@@ -67,8 +67,10 @@ class Allow:
         if isinstance(self.coverage, bool) or not 0 <= self.coverage <= 1:
             raise ValueError(f"coverage= is a part of one, from 0 to 1; got {self.coverage!r}")
         for kind, patterns in zip(_KINDS, (self.missing, self.unexpected, self.mismatched), strict=True):
-            if not isinstance(patterns, str) and not all(isinstance(pattern, str) for pattern in patterns):
+            if not isinstance(patterns, str) and not all(isinstance(each, str) for each in patterns):
                 raise TypeError(f"{kind}= is a pattern or several, as strings; got {patterns!r}")
+            for each in [patterns] if isinstance(patterns, str) else patterns:
+                pattern(each)
 
 
 @dataclass(slots=True)
@@ -108,30 +110,18 @@ class _Chosen:
     def of(self, kind: str, patterns: Patterns, names: dict[str, str]) -> list[str]:
         """The keys of `names` that a pattern chooses by key or by value."""
         chosen: dict[str, None] = {}
-        for pattern in dict.fromkeys([patterns] if isinstance(patterns, str) else patterns):
-            is_meant = _matcher(pattern)
-            here = [key for key, name in names.items() if is_meant(name) or (key != name and is_meant(key))]
+        spelled = dict.fromkeys([*names, *names.values()])
+        for glob in dict.fromkeys([patterns] if isinstance(patterns, str) else patterns):
+            meant = {name for name, _ in found_in(spelled, glob)}
+            here = [key for key, name in names.items() if key in meant or name in meant]
             chosen |= dict.fromkeys(here)
-            spelled = f"Allow({kind}=[{shown(pattern, 60)!r}])"
+            sentence = f"Allow({kind}=[{shown(glob, 60)!r}])"
             if here:
                 some = listed([shown(names[key], 60) for key in here], _LISTED)
-                self.forgiven.allowed.append(f"{spelled} forgave {counted(len(here), 'tensor')}: {some}")
+                self.forgiven.allowed.append(f"{sentence} forgave {counted(len(here), 'tensor')}: {some}")
             else:
-                self.forgiven.allowed.append(f"{spelled} forgave nothing")
+                self.forgiven.allowed.append(f"{sentence} forgave nothing")
         return list(chosen)
-
-
-def _matcher(pattern: str) -> Callable[[str], object]:
-    """Whether a name is meant. `*` takes as little as it can and is never tried again: time is linear in the name."""
-    if pattern == "*":
-        return lambda name: True
-    pieces = [re.escape(piece).replace(r"\?", ".") for piece in re.split(r"\*+", pattern)]
-    first, *middle = pieces
-    if not middle:
-        return re.compile(first, re.DOTALL).fullmatch
-    *middle, last = middle
-    text = first + "".join(f"(?>.*?{piece})" for piece in middle) + f".*{last}"
-    return re.compile(text, re.DOTALL).fullmatch
 
 
 def _settle(name: str, found: Found, forgiven: Forgiven, how: How) -> None:

@@ -66,7 +66,9 @@ def _resized(found: Found) -> str:
 def _replaced(found: Found, order: Sequence[str]) -> str:
     """Another layer in its place: `the head: fc (1000 classes) in the file, classifier (3 classes) in the model`."""
     here, there = _layers(found.sources), _layers(found.targets)
-    if len(here) > _LAYERS or len(there) > _LAYERS:
+    if len(here) > _LAYERS or len(there) > _LAYERS or not set(here).isdisjoint(there):
+        return ""
+    if any(names and all(len(one.shape) < 2 for one in names.values()) for names in (found.sources, found.targets)):
         return ""
     is_head = _are_heads(there, found.targets) and _are_heads(here, found.sources)
     if not is_head and not (there and list(found.targets) == list(order[-len(found.targets) :])):

@@ -7,6 +7,7 @@ itself (`report`), is false while anything is wrong, and knows the rules that it
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,11 +18,13 @@ from rehydrate.checkpoint.wrappers import front
 from rehydrate.errors import MismatchError
 from rehydrate.matching.allow import Allow, forgive
 from rehydrate.matching.heads import head_of
-from rehydrate.matching.matcher import Found, find
+from rehydrate.matching.mapping import save_rules
+from rehydrate.matching.matcher import find
 from rehydrate.matching.pairs import Mismatch, Pair, Target, elements
 from rehydrate.matching.report import advice, problems, report, totals, verdict, wrong_counts
 from rehydrate.matching.rule import Rule, apply_rules
 from rehydrate.matching.values import Value
+from rehydrate.matching.writing import found_rules
 
 __all__ = ["Match", "Mismatch", "Pair", "Target", "match_weights", "named_alike", "wrapper_prefix"]
 
@@ -140,6 +143,13 @@ class Match:
             "rules": [rule.to_dict() for rule in self.rules],
         }
 
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write `rules` as a small mapping file, whole or not at all; `rules=path` gives it back to a load.
+
+        What was allowed is not in it. Raises `SaveError`.
+        """
+        save_rules(self.rules, path)
+
     def raise_if_bad(self) -> None:
         """Raise `MismatchError` unless everything fits."""
         if self:
@@ -195,7 +205,7 @@ def match_weights(
         ignored=_named(found.aside),
         resized=len(forgiven.pairs),
         allowed=tuple(forgiven.allowed),
-        rules=_rules_of(rules, found, prefix),
+        rules=(*rules, *found_rules(values, by_name, found)),
         floor=allow.coverage,
         head=head,
         hints=tuple(found.hints),
@@ -222,10 +232,6 @@ def wrapper_prefix(names: Sequence[str], weights: Mapping[str, object]) -> str:
     """
     prefix = front(names)
     return "" if prefix and any(name.startswith(prefix) for name in weights) else prefix
-
-
-def _rules_of(given: Sequence[Rule], found: Found, prefix: str) -> tuple[Rule, ...]:
-    return tuple(given)
 
 
 def _used(weights: Weights, pairs: Iterable[Pair]) -> int:

@@ -154,7 +154,7 @@ def _pair_alike(found: Found, likeness: _Likeness) -> None:
         if made is None:
             continue
         del likeness.sources[now], likeness.targets[now]
-        rule, sure = _said(likeness, (source,), (target,), ["its kernel turned"] if order else [])
+        rule, sure = _said(likeness, (source,), (target,), ["kernels turned"] if order else [])
         found.pairs[target] = Pair(found.targets.pop(target), made, rule, sure)
         del found.sources[source]
         found.renamed[source] = target

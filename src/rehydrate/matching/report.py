@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from textwrap import wrap
 from typing import TYPE_CHECKING
 
+from rehydrate.matching.folding import grouped
 from rehydrate.matching.pairs import Pair
 from rehydrate.text import counted, dimensions, listed, nearest, shown
 
@@ -169,19 +170,15 @@ def advice(match: Match) -> str:
         layers = listed([repr(f"{shown(layer, 60)}.*") for layer in _layers(match)], _ALLOWED)
         keep = f", or keep the model's own: allow=Allow(mismatched=[{layers}])" if match.head else ""
         return f"build the model with the sizes of the checkpoint{keep}"
-    if not wrong_names(match) and not match.is_covered:
-        return f"what was allowed is nearly all; Allow(coverage={_floor_below(match.coverage)}) takes so little, if it is meant"
+    if not _is_in_the_way(match) and not match.is_covered:
+        floor = int(match.coverage * 100) / 100
+        return f"nearly all would keep its own values; if that is meant, Allow(coverage={floor}) takes so little"
     return "compare the two lists: `rehydrate FILE` shows what the file holds"
 
 
-def wrong_names(match: Match) -> bool:
+def _is_in_the_way(match: Match) -> bool:
     """Whether any tensor is in the way, and not the coverage alone."""
     return bool(match.missing or match.unexpected or match.mismatched or match.complaints)
-
-
-def _floor_below(part: float) -> float:
-    """The next lower hundredth."""
-    return int(part * 100) / 100
 
 
 def _layers(match: Match) -> list[str]:
@@ -216,7 +213,3 @@ class _Near:
             )
         guess = nearest(name, some)
         return f'"{shown(name)}"' + (f" (did you mean {shown(guess)}?)" if guess else "")
-
-
-def grouped(names: Iterable[str]) -> Iterator[tuple[str, int]]:
-    yield from ((name, 1) for name in names)
