@@ -122,21 +122,29 @@ class _Likeness:
 
 
 def _by_likeness(found: Found) -> None:
-    here, there = common_names(found.sources), common_names(found.targets)
-    likeness = _Likeness(
-        sources=_unique((common, name) for name, (common, _) in here.items()),
-        targets=_unique((common, name) for name, (common, _) in there.items()),
-        known_of={name: by for name, (_, by) in here.items()},
-        known_to={name: by for name, (_, by) in there.items()},
-    )
-    _pair_alike(found, likeness)
-    _by_prefix(found, likeness)
-    _by_fusion(found, likeness)
-    _note_other_sizes(found, likeness)
+    names = {name: name for name in found.sources}, {name: name for name in found.targets}
+    likeness = _Likeness(*names, known_of={}, known_to={})
+    _by_prefix(found, likeness)  # most files need no more, and every name that is paired here costs nothing below
+    if found.sources and found.targets:
+        found.hints.clear()  # what would fit alike by names as they are need not do so by common ones
+        _make_common(likeness)
+        _pair_alike(found, likeness)
+        _by_prefix(found, likeness)
+        _by_fusion(found, likeness)
+        _note_other_sizes(found, likeness)
     rules = Counter(pair.rule for pair in found.pairs.values())
     del rules["by name"]
     sure = {pair.rule: pair.sure for pair in found.pairs.values()}
     found.told += [f"found for {counted(n, 'tensor')} ({sure[rule]}): {rule}" for rule, n in rules.items()]
+
+
+def _make_common(likeness: _Likeness) -> None:
+    """Give every name that is left over its common form."""
+    here, there = common_names(likeness.sources), common_names(likeness.targets)
+    likeness.known_of = {name: here[now][1] for now, name in likeness.sources.items()}
+    likeness.known_to = {name: there[now][1] for now, name in likeness.targets.items()}
+    likeness.sources = _unique((here[now][0], name) for now, name in likeness.sources.items())
+    likeness.targets = _unique((there[now][0], name) for now, name in likeness.targets.items())
 
 
 def _unique(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
@@ -176,7 +184,7 @@ def _made(found: Found, source: str, target: str) -> tuple[Value | None, tuple[i
 
 def _said(likeness: _Likeness, sources: tuple[str, ...], targets: tuple[str, ...], more: list[str]) -> tuple[str, str]:
     """The rule in words, and how sure it is."""
-    text, sure = words(likeness.known_of[sources[0]], likeness.known_to[targets[0]])
+    text, sure = words(likeness.known_of.get(sources[0], ()), likeness.known_to.get(targets[0], ()))
     shifts = likeness.shifts.get(sources[0], [])
     parts = [*map(str, shifts), *([text] if text and sources != targets else []), *more]
     is_likely = sure == "likely" or any(shift.sure == "likely" for shift in shifts)

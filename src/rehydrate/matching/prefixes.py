@@ -28,6 +28,8 @@ _ENOUGH = 0.5
 _PART = 0.9
 """Or of the part that has the prefix, this much, if it has a few tensors at least."""
 _FEW = 4
+_NEARLY = 0.6
+"""Of the names that could agree, as many make it certain."""
 _RIVAL = 0.5
 """Of what the best prefix fits, another one that claims the same must fit less than this."""
 
@@ -156,7 +158,7 @@ def _shift(remove: str, add: str, sources: Sequence[str], targets: Mapping[str, 
     at = len(remove)
     names = {name: new for name in sources if name.startswith(remove) and (new := add + name[at:]) in targets}
     fit = sum(fits(source, target) for source, target in names.items())
-    nearly = 2 * fit >= len(names) >= _PART * min(len(sources), len(targets))
+    nearly = 2 * fit >= len(names) >= _NEARLY * min(len(sources), len(targets))
     return Shift(remove, add, names, fit, "certain" if nearly else "likely")
 
 

@@ -24,10 +24,11 @@ _LISTED = 10
 _ALLOWED = 3
 _ROWS = 12
 _SENTENCES = 12
-_WIDEST = 46
-"""Columns of a name in a row."""
+_RULE = 32
+"""Columns that a rule has in a row, at least."""
 _LINE = 98
 """Columns of a line; one that is a single long name has more."""
+_GUESSES = 3
 _GUESSED = 500
 """Names that are looked through for the one that was meant, of those that agree in the last component or before it."""
 
@@ -89,22 +90,22 @@ def _rows(match: Match) -> Iterator[str]:
     by_rule: dict[str, list[Pair]] = {}
     for pair in match.pairs:
         by_rule.setdefault(pair.rule, []).append(pair)
-    rows = [row for rule, pairs in by_rule.items() for row in _section(rule, pairs)]
-    width = min(max((len(row[0]) for row in rows), default=0), _WIDEST)
-    for name, rule, count in rows:
-        end = f"  {count}" if count else ""
-        room = _LINE - 4 - max(width, len(name)) - len(end)
-        yield f"{name:<{width}}  {shown(rule, room)}{end}"
+    for rule, pairs in by_rule.items():
+        yield from _section(rule, pairs)
 
 
-def _section(rule: str, pairs: Sequence[Pair]) -> Iterator[tuple[str, str, str]]:
+def _section(rule: str, pairs: Sequence[Pair]) -> Iterator[str]:
     """Rows of one rule: a folded name, the rule, how many tensors."""
-    groups = list(grouped(pair.target.name for pair in pairs))
-    for text, count in groups[:_ROWS]:
-        yield shown(text, _WIDEST), rule, counted(count, "tensor") if count > 1 else ""
+    groups = grouped(pair.target.name for pair in pairs)
+    rows = [(text, counted(count, "tensor") if count > 1 else "") for text, count in groups[:_ROWS]]
     if len(groups) > _ROWS:
-        rest = sum(count for _, count in groups[_ROWS:])
-        yield f"and {counted(rest, 'tensor')} more", rule, ""
+        rows.append((f"and {counted(sum(count for _, count in groups[_ROWS:]), 'tensor')} more", ""))
+    room = _LINE - 6 - max(len(count) for _, count in rows)
+    words = shown(rule, max(_RULE, room - max(len(text) for text, _ in rows)))
+    names = [shown(text, room - len(words)) for text, _ in rows]
+    width = max(map(len, names))
+    for name, (_, count) in zip(names, rows, strict=True):
+        yield f"{name:<{width}}  {words}  {count}".rstrip()
 
 
 def problems(match: Match) -> list[str]:
@@ -187,9 +188,15 @@ def _layers(match: Match) -> list[str]:
 
 def _keys(what: str, names: Sequence[str], others: Sequence[str]) -> str:
     near = _Near(others)
-    some = [near.with_guess(name) for name in names[:_LISTED]]
+    # Of many names the first few show what is meant; of a few, each may be misspelled.
+    guessed = _LISTED if len(names) <= _LISTED else _GUESSES
+    some = [near.with_guess(name) if at < guessed else _quoted(name) for at, name in enumerate(names[:_LISTED])]
     more = f" and {len(names) - len(some):,} more" if len(names) > len(some) else ""
     return f"{what} key(s) in state_dict: {len(names):,}: {', '.join(some)}{more}"
+
+
+def _quoted(name: str) -> str:
+    return f'"{shown(name)}"'
 
 
 class _Near:
@@ -212,4 +219,4 @@ class _Near:
                 other for key in ((0, parent), (1, leaf)) for other in self._by.get(key, ())[:_GUESSED]
             )
         guess = nearest(name, some)
-        return f'"{shown(name)}"' + (f" (did you mean {shown(guess)}?)" if guess else "")
+        return _quoted(name) + (f" (did you mean {shown(guess)}?)" if guess else "")
