@@ -136,7 +136,7 @@ BERT_ENCODER = {name.removeprefix("encoder."): shape for name, shape in bert().i
 
 SITUATIONS: tuple[Situation, ...] = (
     Situation("same names", resnet(), resnet(), FITS, ["44 of 44 tensors fit, 100 %", "0 missing, 0 unexpected"]),
-    Situation("two tensors", linear("fc", 2, 3), linear("fc", 2, 3), FITS, ["2 of 2 tensors of the file are used"]),
+    Situation("two tensors", linear("fc", 2, 3), linear("fc", 2, 3), FITS, ["2 of 2 tensors of the file used"]),
     # wrappers
     Situation("from DataParallel", under("module.", resnet()), resnet(), FITS, ["prefix 'module.' (DataParallel)"]),
     Situation("into DataParallel", resnet(), under("module.", resnet()), FITS, ["its prefix 'module.' was put before"]),
@@ -262,11 +262,11 @@ SITUATIONS: tuple[Situation, ...] = (
     Situation("timm's ViT into torchvision's", VIT, TORCHVISION_VIT, FITS, ["a transformer block's names"]),
     Situation(
         "BERT's layers into torch's encoder", under("bert.encoder.", BERT_ENCODER), TORCH_ENCODER, FITS,
-        ["query, key, value put together", "a transformer block's names", "32 of 32 tensors of the file are used"],
+        ["query, key, value put together", "a transformer block's names", "32 of 32 tensors of the file used"],
     ),
     Situation(
         "torch's encoder into BERT's layers", TORCH_ENCODER, under("encoder.", BERT_ENCODER), FITS,
-        ["query, key, value taken apart", "24 of 24 tensors of the file are used"],
+        ["query, key, value taken apart", "24 of 24 tensors of the file used"],
     ),
     # fused projections
     Situation(

@@ -8,7 +8,8 @@ a well-known meaning (`adapting`) are brought into the model's.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
@@ -80,10 +81,14 @@ class Forgiven:
     pairs: dict[str, Pair] = field(default_factory=dict)
     """Tensors of another size that are filled none the less, by the model's names without its wrappers."""
     kept: list[Target] = field(default_factory=list)
+    resized_kept: int = 0
+    """How many of `kept` are of another size in the file."""
     reinitialised: list[str] = field(default_factory=list)
     aside: dict[str, Value] = field(default_factory=dict)
     allowed: list[str] = field(default_factory=list)
     """Which pattern forgave what: sentences."""
+    told: list[str] = field(default_factory=list)
+    """What became of tensors of another size: sentences."""
 
 
 def forgive(found: Found, allow: Allow) -> Forgiven:
@@ -98,7 +103,18 @@ def forgive(found: Found, allow: Allow) -> Forgiven:
         "mismatched", allow.mismatched, {name: wrong.target.name for name, wrong in found.mismatched.items()}
     ):
         _settle(name, found, forgiven, allow.how)
+    forgiven.told += _became(forgiven, allow.how)
     return forgiven
+
+
+def _became(forgiven: Forgiven, how: How) -> Iterator[str]:
+    """What became of tensors of another size, by what was done."""
+    same = len(forgiven.reinitialised) if how == "reinit" else forgiven.resized_kept
+    if same:
+        what = "to be initialised anew" if how == "reinit" else "the model's own values kept"
+        yield f"of another size, {counted(same, 'tensor')}: {what}"
+    for rule, count in Counter(pair.rule for pair in forgiven.pairs.values()).items():
+        yield f"of another size, {counted(count, 'tensor')}: {rule}"
 
 
 @dataclass(slots=True)
@@ -134,6 +150,8 @@ def _settle(name: str, found: Found, forgiven: Forgiven, how: How) -> None:
         forgiven.aside[wrong.source.name] = wrong.source
         if how == "reinit":
             forgiven.reinitialised.append(wrong.target.name)
+        else:
+            forgiven.resized_kept += 1
         return
     known = adapted(wrong.target, wrong.source, may_slice=how == "slice")
     made = known if known is not None else _cut(wrong) if how == "slice" else _filled(wrong)

@@ -188,6 +188,7 @@ def match_weights(
     told += found.told
     head = head_of(found, list(by_name))
     forgiven = forgive(found, allow)
+    told += forgiven.told
     pairs = found.pairs | forgiven.pairs
     is_changed = len(found.pairs) != len(pairs) or bool(found.renamed)
     ordered = [pair for name in by_name if (pair := pairs.get(name))] if is_changed else pairs.values()

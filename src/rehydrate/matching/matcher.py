@@ -65,7 +65,29 @@ def find(sources: Mapping[str, Value], targets: Mapping[str, Target]) -> Found:
     if found.sources and found.targets:
         _by_likeness(found)
     _leave_computed(found)
+    _hint_at_squares(found)
     return found
+
+
+def _hint_at_squares(found: Found) -> None:
+    """Beside matrices that are the other way round, square ones fit by shape whichever way they are."""
+    if not any(wrong.hint for wrong in found.mismatched.values()):
+        return
+    # The same layer in every block, `h.0.attn.c_attn`, says what kind of file it is: ask those that are blocks of it.
+    kinds = {name.split(".", 1)[0] for name, wrong in found.mismatched.items() if wrong.hint}
+    square = [
+        name
+        for name, pair in found.pairs.items()
+        if pair.rule == "by name" and _is_square(pair.target) and name.split(".", 1)[0] in kinds
+    ]
+    if square:
+        what = f"{counted(len(square), 'square tensor')} beside them may be the other way round, too"
+        names = listed([shown(name, 60) for name in square], _LISTED)
+        found.hints.append(f"{what}, which no shape tells: {names}")
+
+
+def _is_square(target: Target) -> bool:
+    return target.is_parameter and len(target.shape) == 2 and target.shape[0] == target.shape[1] > 1
 
 
 def _by_name(found: Found) -> None:

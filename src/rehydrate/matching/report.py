@@ -66,7 +66,7 @@ def totals(match: Match) -> str:
 def _totals(match: Match) -> Iterator[str]:
     yield totals(match)
     if match.in_file:
-        yield f"{match.used:,} of {counted(match.in_file, 'tensor')} of the file are used"
+        yield f"{match.used:,} of {counted(match.in_file, 'tensor')} of the file used"
     missing, unexpected, mismatched = map(len, (match.missing, match.unexpected, match.mismatched))
     yield f"{missing:,} missing, {unexpected:,} unexpected, {mismatched:,} of another size"
 
