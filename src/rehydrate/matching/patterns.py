@@ -257,26 +257,21 @@ def skeleton_of(name: str) -> str:
 
 def _parts(text: str) -> tuple[Part, ...]:
     parts: list[Part] = []
+    letters: list[str] = []
     at = 0
-    for found in _SIGN.finditer(text):
-        _add(parts, text[at : found.start()])
-        at = found.end()
-        if found[4]:
-            parts.append(parsed(found[4][1:-1]))
-        elif found[3]:
-            one = _ONE.fullmatch(found[3])
-            _add(parts, one[1]) if one else parts.append(("[", found[3]))
-        else:
-            parts.append((found[0], found[0]))
-    _add(parts, text[at:])
-    return tuple(parts)
-
-
-def _add(parts: list[Part], letters: str) -> None:
-    if letters and parts and isinstance(parts[-1], str):
-        parts[-1] += letters
-    elif letters:
-        parts.append(letters)
+    for sign in _SIGN.finditer(text):
+        letters.append(text[at : sign.start()])
+        at = sign.end()
+        one = _ONE.fullmatch(sign[0])
+        if one:
+            letters.append(one[1])
+            continue
+        if any(letters):
+            parts.append("".join(letters))
+        letters = []
+        parts.append(parsed(sign[4][1:-1]) if sign[4] else (sign[0][0], sign[0]))
+    last = "".join(letters) + text[at:]
+    return (*parts, last) if last else tuple(parts)
 
 
 def _check_numbers(parts: Sequence[Part], text: str) -> None:
