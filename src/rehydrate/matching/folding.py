@@ -11,9 +11,10 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from rehydrate.matching.choosing import new_names
 from rehydrate.matching.numbering import Kind, numbered
 from rehydrate.matching.patterns import escaped
-from rehydrate.matching.renaming import Rename, Renames, new_names
+from rehydrate.matching.renaming import Rename, Renames
 from rehydrate.matching.widening import widened
 from rehydrate.text import shown
 

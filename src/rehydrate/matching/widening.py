@@ -12,8 +12,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 
+from rehydrate.matching.choosing import new_names
 from rehydrate.matching.numbering import LETTERS, Kind
-from rehydrate.matching.renaming import new_names
 
 __all__ = ["widened"]
 
