@@ -96,7 +96,9 @@ def _ties_told(kept: list[Learned], globs: tuple[str, ...]) -> list[str]:
     for learned in kept:
         plain = plain_names(learned.names)
         met = {
-            name for name in learned.names if any(meets(g, Learned(learned.parameter, (name,), (name, plain[name]))) for g in globs)
+            name
+            for name in learned.names
+            if any(meets(g, Learned(learned.parameter, (name,), (name, plain[name]))) for g in globs)
         }
         others = [name for name in learned.names if name not in met]
         if met and others:

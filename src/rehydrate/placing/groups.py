@@ -76,9 +76,7 @@ def _options(patterns: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, A
     return options
 
 
-def _sorted_out(
-    every: Sequence[Learned], options: Mapping[str, object], model: nn.Module
-) -> dict[str, list[Learned]]:
+def _sorted_out(every: Sequence[Learned], options: Mapping[str, object], model: nn.Module) -> dict[str, list[Learned]]:
     """The trained parameters of each glob, in the model's order."""
     chosen: dict[str, list[Learned]] = {glob: [] for glob in options}
     winners: dict[int, str] = {}

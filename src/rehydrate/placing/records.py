@@ -1,0 +1,44 @@
+"""Values of a file that are given to somebody's `load_state_dict`: real, or refused. Never a record."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rehydrate.checkpoint.record import NAMESPACES, Record, brief
+from rehydrate.errors import RebuildError
+from rehydrate.placing.values import real_values
+from rehydrate.text import shown
+
+__all__ = ["is_plain", "real_or_refused"]
+
+_PLAIN = frozenset({str, int, float, bool, complex, bytes, type(None)})
+
+
+def is_plain(value: object) -> bool:
+    """Whether a value holds nothing and is its own copy."""
+    return type(value) in _PLAIN
+
+
+def real_or_refused(value: object, attributes: Mapping[int, object], where: str) -> Any:
+    """A value with real tensors. Raises `RebuildError` for one in which something needs code that nobody ran."""
+    real = real_values(value, attributes)
+    stack, seen = [real], set()
+    while stack:
+        item = stack.pop()
+        if is_plain(item) or id(item) in seen:
+            continue
+        seen.add(id(item))
+        if isinstance(item, Record):
+            raise RebuildError(
+                f"{shown(where)!r} holds something that only its own code can build",
+                found=brief(item),
+                hint="rh.load(...) gives it as a record: read what you need of it there",
+            )
+        if isinstance(item, dict):
+            stack += [*item, *item.values()]
+        elif isinstance(item, (list, tuple, set, frozenset)):
+            stack += item
+        elif isinstance(item, NAMESPACES):
+            stack += vars(item).values()
+    return real
