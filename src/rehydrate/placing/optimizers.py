@@ -43,6 +43,8 @@ __all__ = ["follow_parameters", "has_own_loading", "prepare_optimizer"]
 
 _DEEPEST = 16
 """Containers in each other in one parameter's state; torch's have two."""
+_MOST = 10_000_000
+"""Values in the states of all parameters; a list in a list in a list may hold more than a file has bytes."""
 _LISTED = 6
 _STEP = "step"
 
@@ -143,7 +145,7 @@ def _prepared(
             group.clear()
             group.update(content)
 
-    return Prepared(jobs, finish, undo)
+    return Prepared(jobs, finish, undo, match)
 
 
 def _entries(optimizer: Optimizer, names: Mapping[int, str]) -> list[list[Entry]]:
@@ -210,6 +212,7 @@ class _Build:
     mismatched: list[Mismatch] = field(default_factory=list)
     made: dict[tuple[int, torch.dtype, torch.device], torch.Tensor] = field(default_factory=dict)
     """What has been made for a tensor of the file: what was one tensor stays one."""
+    visited: int = 0
     used: set[tuple[int, object]] = field(default_factory=set)
     """Memory that is already being filled: two tensors of a file do not go to one place."""
 
@@ -229,8 +232,9 @@ class _Build:
 
     def _value(self, goal: _Goal, path: tuple[object, ...], value: object, own: object) -> object:
         name = f"{goal.name}.{'.'.join(map(str, path))}"
-        if len(path) > _DEEPEST:
-            raise RebuildError(f"the state of {shown(goal.name)} is too deep", where=shown(name))
+        self.visited += 1
+        if len(path) > _DEEPEST or self.visited > _MOST:
+            raise RebuildError(f"the state of {shown(goal.name)} has too much in it", where=shown(name))
         if isinstance(value, TensorRef) and "array" not in value.traits:
             return self._tensor(goal, path, value, own, name)
         if isinstance(value, dict):
@@ -248,26 +252,28 @@ class _Build:
         if path == (_STEP,) and type(own) in (int, float) and ref.numel == 1:  # this optimizer counts in numbers
             return type(own)(ref.numpy().item())
         dtype, device = _wanted(goal, path[-1], ref)
-        is_own = isinstance(own, torch.Tensor) and own.device == device and own.layout is torch.strided
-        if is_own and path[-1] == _STEP and goal.has_own_step:
-            is_own = own.dtype == dtype  # type: ignore[attr-defined]
-        wanted = tuple(goal.parameter.shape) if path[-1] in ALIKE else tuple(own.shape) if is_own else ref.shape  # type: ignore[attr-defined]
-        if is_own and len(path) > 1 and wanted != ref.shape:  # lists of what was seen lately grow as they like
-            is_own, wanted = False, ref.shape
-        target = Target(name, wanted, str(dtype_of(own.dtype if is_own else dtype)), is_parameter=False)  # type: ignore[attr-defined]
-        if ref.shape != wanted:
+        mine = own if isinstance(own, torch.Tensor) and _is_right(own, dtype, device, goal, path[-1]) else None
+        shape = ref.shape
+        if path[-1] in ALIKE:
+            shape = tuple(goal.parameter.shape)
+        elif mine is not None and len(path) == 1:  # lists of what was seen lately grow as they like
+            shape = tuple(mine.shape)
+        if mine is not None and tuple(mine.shape) != shape:
+            mine = None
+        target = Target(name, shape, str(dtype_of(dtype if mine is None else mine.dtype)), is_parameter=False)
+        if ref.shape != shape:
             self.mismatched.append(Mismatch(target, ref))
             return None
         if ref.storage.location == "meta":
             raise RebuildError("this state was saved from the meta device, without data", where=shown(name))
         check_kinds(name, ref.dtype.name, target.dtype)
         self.pairs.append(Pair(target, ref, self.assignment.rule, self.assignment.sure))
-        if is_own and self._is_unused(own):  # type: ignore[arg-type]
-            self.jobs.append(Job(name, own, ref))  # type: ignore[arg-type]
-            return own
+        if mine is not None and self._is_unused(mine):
+            self.jobs.append(Job(name, mine, ref))
+            return mine
         seen = (id(ref), dtype, device)
         if seen not in self.made:
-            made = _like(goal.parameter, ref.shape, dtype, device)
+            made = _like(goal.parameter, shape, dtype, device)
             self.made[seen] = made
             self.jobs.append(Job(name, made, ref, is_fresh=True))
         return self.made[seen]
@@ -277,6 +283,12 @@ class _Build:
         is_new = not tensor.numel() or place not in self.used
         self.used.add(place)
         return is_new
+
+
+def _is_right(own: torch.Tensor, dtype: torch.dtype, device: torch.device, goal: _Goal, slot: object) -> bool:
+    """Whether a tensor that the optimizer has can be filled where it is. Its dtype is the optimizer's business."""
+    is_kept = slot != _STEP or not goal.has_own_step or own.dtype == dtype
+    return own.device == device and own.layout is torch.strided and is_kept
 
 
 def _wanted(goal: _Goal, slot: object, ref: TensorRef) -> tuple[torch.dtype, torch.device]:
