@@ -102,7 +102,7 @@ class _Stored(PartSource):
 
     def outside(self, piece: Piece) -> Piece:
         """The same bytes in the file itself, so that neighbours can be read together."""
-        return piece._replace(source=self._source, start=self._start + piece.start)
+        return piece._replace(source=self.within, start=self.begin + piece.start)
 
     def close(self) -> None:
         """Leave the file to whoever opened it."""

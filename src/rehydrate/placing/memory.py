@@ -10,27 +10,23 @@ from __future__ import annotations
 import mmap
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass
 from operator import attrgetter
 
 from rehydrate.checkpoint.tensor import Piece, Storage
+from rehydrate.placing.pages import LARGE, allocate
 from rehydrate.storage.source import Source
 
 __all__ = ["Block", "read_storages"]
 
 ALIGNMENT = 64
 """Where tensors begin: what torch's own allocator gives and vector instructions like."""
-LARGE = 1 << 20
-"""Bytes from which a storage has a block to itself. A block lives until the last tensor in it is gone."""
 BLOCK = 8 << 20
 """Bytes of a block that small storages share."""
 GAP = 4 << 10
 """Bytes between two storages that are read along rather than skipped: torch puts a header of about 100 there."""
 _NEVER = 1 << 63
 """Where in a file a storage of several pieces ends: nothing is its neighbour."""
-HUGE_PAGES = 2 << 20
-"""Bytes from which huge pages are asked for; on 4 kB pages, faults and not copying are what a load waits for."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -123,24 +119,11 @@ def _lay_out(group: list[_Found]) -> tuple[Block, list[_Job]]:
         if len(pieces) > 1:
             apart.extend((piece, at + piece.at) for piece in pieces[1:])
             end_in_file, end = _NEVER, at + storage.nbytes
-    memory = _allocate(end)
+    memory = allocate(end)
     view = memoryview(memory)
     jobs: list[_Job] = [(group[0][0][0].source, [(start, view[at : at + length]) for start, at, length in runs])]
     jobs.extend((piece.source, [(piece.start, view[at : at + piece.length])]) for piece, at in apart)
     return Block(memory, tuple(places)), jobs
-
-
-def _allocate(nbytes: int) -> mmap.mmap | bytearray:
-    if nbytes < LARGE:
-        return bytearray(nbytes)
-    if not hasattr(mmap, "MAP_PRIVATE"):  # Windows
-        return mmap.mmap(-1, nbytes)
-    # Private: Python's default is shared, which a fork would share and huge pages leave out.
-    memory = mmap.mmap(-1, nbytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    if nbytes >= HUGE_PAGES and hasattr(mmap, "MADV_HUGEPAGE"):
-        with suppress(OSError):  # a kernel without them: the pages are just smaller
-            memory.madvise(mmap.MADV_HUGEPAGE)
-    return memory
 
 
 def _correct_byte_order(block: Block, swapped: set[Storage]) -> None:

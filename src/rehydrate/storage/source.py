@@ -2,8 +2,9 @@
 
 A source never interprets what it reads and never writes. It hands out exactly what was asked for or raises
 `TruncatedError`; it never returns fewer bytes than were asked. Files are read with `pread`, not mapped: a file that
-shrinks while it is read is then an error and not a signal that kills the process. Where a system has no `pread`
-(Windows), threads take turns at the file's one position.
+shrinks while it is read is then an error and not a signal that kills the process. (`placing.mapped` maps a file that it
+knows to be local, through the descriptor that is open here.) Where a system has no `pread` (Windows), threads take
+turns at the file's one position.
 """
 
 from __future__ import annotations
@@ -97,7 +98,20 @@ class FileSource:
         self._descriptor = _open_file(self.name)
         self._closer = weakref.finalize(self, os.close, self._descriptor)
         self._turn = threading.Lock()
-        self.size = os.fstat(self._descriptor).st_size
+        self._opened = os.fstat(self._descriptor)
+        self.size = self._opened.st_size
+
+    @property
+    def descriptor(self) -> int:
+        """The open file, for those who ask the system about it. Raises `ClosedError` when there is none any more."""
+        self._check_open()
+        return self._descriptor
+
+    @property
+    def has_changed(self) -> bool:
+        """Whether somebody has written to the file, or cut it, since it was opened. One that replaced it is another."""
+        now = os.fstat(self.descriptor)
+        return (now.st_size, now.st_mtime_ns) != (self._opened.st_size, self._opened.st_mtime_ns)
 
     def read(self, start: int, length: int) -> bytes:
         """Exactly `length` bytes from `start`."""
@@ -120,9 +134,12 @@ class FileSource:
         if len(chunks) == 1:
             self._read_run(*chunks[0])
             return
-        with ThreadPoolExecutor(min(THREADS, os.cpu_count() or 1)) as pool:
+        pool = ThreadPoolExecutor(min(THREADS, os.cpu_count() or 1))
+        try:
             for _ in pool.map(lambda chunk: self._read_run(*chunk), chunks):
                 pass
+        finally:  # nobody writes into the views any more when this returns, and what failed is not carried on with
+            pool.shutdown(cancel_futures=True)
 
     def close(self) -> None:
         """Close the file; a second call does nothing."""

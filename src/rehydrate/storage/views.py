@@ -12,7 +12,7 @@ from rehydrate.errors import CorruptError, TruncatedError
 from rehydrate.storage.source import Source, check_range
 from rehydrate.text import shown, size
 
-__all__ = ["ComputedSource", "PartSource", "SourceSet"]
+__all__ = ["ComputedSource", "PartSource", "SourceSet", "origin"]
 
 Buffer = bytes | bytearray | memoryview
 
@@ -32,23 +32,39 @@ class PartSource:
             )
         self.name = name
         self.size = length
-        self._source = source
-        self._start = start
+        self.within = source
+        """The source that it is a part of."""
+        self.begin = start
+        """Its first byte there."""
 
     def read(self, start: int, length: int) -> bytes:
         """Exactly `length` bytes from `start`."""
         check_range(self, start, length)
-        return self._source.read(self._start + start, length)
+        return self.within.read(self.begin + start, length)
 
     def fill(self, jobs: Sequence[tuple[int, memoryview]]) -> None:
         """Read into the views of the jobs."""
         for start, view in jobs:
             check_range(self, start, view.nbytes)
-        self._source.fill([(self._start + start, view) for start, view in jobs])
+        self.within.fill([(self.begin + start, view) for start, view in jobs])
 
     def close(self) -> None:
         """Close the source that it is a part of."""
-        self._source.close()
+        self.within.close()
+
+
+def origin(source: Source, start: int) -> tuple[Source, int]:
+    """Where the byte at `start` really lies: in what a part is a part of, so that neighbours are seen to be that.
+
+    >>> from rehydrate.storage.source import MemorySource
+    >>> whole = MemorySource(b"hello")
+    >>> origin(PartSource(PartSource(whole, 1, 4, "inner"), 1, 2, "innermost"), 1) == (whole, 3)
+    True
+    """
+    while isinstance(source, PartSource):
+        start += source.begin
+        source = source.within
+    return source, start
 
 
 class ComputedSource:

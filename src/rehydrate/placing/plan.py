@@ -1,0 +1,313 @@
+"""Jobs → a plan: for each tensor that is to be filled, which bytes of which file go to which memory, and on which way.
+
+Direct: the file's bytes are the tensor's, and are read into its own memory. Mapped: there is no memory yet, or nobody
+has looked at it, and the file itself can be that memory. Staged: everything else (another dtype, a strided or computed
+value, another device, other coding) is read into memory of our own, made what it shall be, and copied.
+
+Whatever can be wrong is found here: nothing is read, and no tensor is touched.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from operator import itemgetter
+
+import torch
+from torch import nn
+
+from rehydrate.checkpoint.tensor import Storage, TensorRef, Window
+from rehydrate.errors import MismatchError, RebuildError
+from rehydrate.matching.values import Value
+from rehydrate.placing.devices import CPU
+from rehydrate.placing.dtypes import dtype_of
+from rehydrate.placing.located import Located, refs_of
+from rehydrate.placing.mapped import Mappings
+from rehydrate.placing.pages import empty_tensor
+from rehydrate.placing.resident import Span, is_at_hand
+from rehydrate.placing.targets import check_kinds
+from rehydrate.text import counted, dimensions, listed, shown
+
+__all__ = ["Direct", "Job", "Mapped", "Plan", "Staged", "planned"]
+
+PART = 64 << 20
+"""Bytes of a tensor that are staged at a time, so that staging takes little memory however large tensors are."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A tensor that is to be filled."""
+
+    name: str
+    tensor: torch.Tensor
+    """Memory that exists, on any device; or on meta: then it is replaced."""
+    source: Value
+    part: tuple[tuple[int, int], ...] = ()
+    """What of it is filled: for each dimension the first and the one behind the last; () for all of it."""
+    is_fresh: bool = False
+    """Nobody has looked at its memory yet, so that it may be given another: a mapping of the file."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Direct:
+    """A tensor on the CPU into whose memory the bytes of a file are read."""
+
+    name: str
+    target: torch.Tensor
+    spans: list[Span]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Mapped:
+    """A tensor whose memory a file becomes."""
+
+    name: str
+    tensor: torch.Tensor
+    made: torch.Tensor
+    spans: list[Span]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Staged:
+    """A tensor into which something is copied."""
+
+    name: str
+    target: torch.Tensor
+    source: Value
+    is_ordered: bool = False
+    """Another tensor is filled that shares memory with it: whichever comes later stays."""
+
+
+@dataclass(slots=True, eq=False)
+class Plan:
+    """What is to be done."""
+
+    direct: list[Direct] = field(default_factory=list)
+    mapped: list[Mapped] = field(default_factory=list)
+    staged: list[Staged] = field(default_factory=list)
+    fresh: dict[int, torch.Tensor] = field(default_factory=dict)
+    """For tensors on the meta device, by `id`: those that take their place."""
+    existing: list[torch.Tensor] = field(default_factory=list)
+    """Tensors that are written to and were there before."""
+    told: tuple[str, ...] = ()
+
+
+def planned(jobs: Sequence[Job], found: Located, *, goal: torch.device = CPU, mapped: bool = True) -> Plan:
+    """The plan for some jobs; `goal` is where tensors of the meta device become real.
+
+    Raises `MismatchError` and `RebuildError` for what cannot be done.
+    """
+    _check(jobs)
+    plan = Plan()
+    mappings = Mappings()
+    jobs = _once(jobs)
+    shared = _sharing(jobs)
+    taken: set[Storage] = set()
+    for job in jobs:
+        may_map = mapped and goal == CPU and not job.part and (job.tensor.is_meta or job.is_fresh)
+        if may_map and _map(plan, job, found, mappings, taken):
+            continue
+        if job.tensor.is_meta:
+            job = replace(job, tensor=_real(plan, job, goal))
+        elif not nn.parameter.is_lazy(job.tensor):
+            plan.existing.append(job.tensor)
+        _place(plan, job, found, shared)
+    plan.told = mappings.told()
+    return plan
+
+
+def _check(jobs: Iterable[Job]) -> None:
+    """Names, kinds and shapes; `match` has seen to them, but for what nobody else knows."""
+    nowhere = [job.name for job in jobs if any(ref.storage.location == "meta" for ref in refs_of(job.source))]
+    if nowhere:
+        raise RebuildError(
+            f"{counted(len(nowhere), 'tensor')} of this checkpoint were saved from the meta device, without data",
+            found=listed([shown(name) for name in nowhere]),
+        )
+    for job in jobs:
+        if job.source.dtype.kind == "quantized":
+            raise MismatchError(f"{shown(job.name)} holds {job.source.dtype} numbers, without what they stand for")
+        check_kinds(job.name, job.source.dtype.name, dtype_of(job.tensor.dtype).name)
+        if nn.parameter.is_lazy(job.tensor):
+            continue
+        shape = tuple(end - first for first, end in job.part) if job.part else tuple(job.tensor.shape)
+        if shape != job.source.shape:
+            raise MismatchError(
+                f"size mismatch for {shown(job.name)}: the checkpoint has {dimensions(job.source.shape)}, "
+                f"the model {dimensions(shape)}"
+            )
+        if job.tensor.layout is not torch.strided:
+            raise RebuildError(f"{shown(job.name)} is {job.tensor.layout}, and the file has numbers in a row for it")
+
+
+def _once(jobs: Sequence[Job]) -> list[Job]:
+    """Each memory once: of two jobs for one, the later is what stays."""
+    return list({_memory_of(job.tensor, job.part): job for job in jobs}.values())
+
+
+def _memory_of(tensor: torch.Tensor, part: tuple[tuple[int, int], ...]) -> tuple[object, ...]:
+    """What two tensors have alike that are one in memory."""
+    if tensor.is_meta or not _is_plain(tensor) or not tensor.numel():
+        return id(tensor), part
+    return tensor.data_ptr(), tensor.device, tensor.dtype, tensor.shape, tensor.stride(), part
+
+
+def _sharing(jobs: Sequence[Job]) -> set[int]:
+    """The tensors, by `id`, of jobs whose memories overlap without being the same: order matters to them."""
+    runs = sorted(
+        ((str(job.tensor.device), *_extent(job.tensor), id(job.tensor)) for job in jobs if _has_memory(job.tensor)),
+        key=itemgetter(0, 1),
+    )
+    shared: set[int] = set()
+    last: tuple[str, int, int, int] | None = None
+    for run in runs:
+        device, first, end, tensor = run
+        if last is not None and last[0] == device and first < last[2]:
+            if tensor != last[3]:
+                shared |= {tensor, last[3]}
+            last = (device, last[1], max(end, last[2]), tensor if end > last[2] else last[3])
+        else:
+            last = run
+    return shared
+
+
+def _extent(tensor: torch.Tensor) -> tuple[int, int]:
+    """The first byte of a tensor, and the one behind the last."""
+    first = tensor.data_ptr()
+    reach = sum((extent - 1) * stride for extent, stride in zip(tensor.shape, tensor.stride(), strict=True))
+    return first, first + (reach + 1) * tensor.element_size()
+
+
+def _has_memory(tensor: torch.Tensor) -> bool:
+    return not tensor.is_meta and _is_plain(tensor) and tensor.numel() > 0
+
+
+def _is_plain(tensor: torch.Tensor) -> bool:
+    """Whether a tensor is its memory and nothing besides: no subclass, no conjugate, nothing quantised, not lazy."""
+    return (
+        type(tensor) in (torch.Tensor, nn.Parameter)
+        and tensor.layout is torch.strided
+        and not (tensor.is_quantized or tensor.is_conj() or tensor.is_neg())
+    )
+
+
+def _map(plan: Plan, job: Job, found: Located, mappings: Mappings, taken: set[Storage]) -> bool:
+    """Have a file be the memory of a tensor, where it can be."""
+    ref, tensor = job.source, job.tensor
+    if not isinstance(ref, TensorRef) or not _is_as_in_memory(ref, found) or not ref.numel:
+        return False
+    if dtype_of(tensor.dtype) != ref.dtype or not (tensor.is_meta or _is_alone(tensor)) or not _shows_each_once(ref):
+        return False
+    first = ref.offset * ref.dtype.itemsize
+    spans = found.spans(ref.storage, first, ref.window.reach)
+    # A second tensor on one storage gets a copy: in the model, it is a tensor of its own.
+    if len(spans) != 1 or spans[0][1] % ref.dtype.itemsize or ref.storage in taken:
+        return False
+    raw = mappings.bytes_of(*spans[0])
+    if raw is None:
+        return False
+    taken.add(ref.storage)
+    made = raw.view(tensor.dtype).as_strided(ref.shape, ref.strides)
+    plan.mapped.append(Mapped(job.name, tensor, made, spans))
+    if tensor.is_meta:
+        plan.fresh[id(tensor)] = _like(tensor, made)
+    return True
+
+
+def _is_as_in_memory(ref: TensorRef, found: Located) -> bool:
+    """Whether the file has the elements as this machine's memory would."""
+    is_raw = found.coding(ref.storage) == "raw" and sys.byteorder == "little"
+    return is_raw and not ref.traits & {"conj", "neg"} and ref.dtype.per_byte == 1 and ref.dtype.kind != "quantized"
+
+
+def _is_alone(tensor: torch.Tensor) -> bool:
+    """Whether a tensor can be given other memory: nobody else looks at what it has."""
+    if not _has_memory(tensor) or tensor.device != CPU or tensor.is_inference():
+        return False
+    storage = tensor.untyped_storage()
+    count = getattr(torch._C, "_storage_Use_Count", None)
+    if count is None or storage.nbytes() != tensor.numel() * tensor.element_size():
+        return False
+    return bool(count(storage._cdata) <= 2)  # the tensor, and our question
+
+
+def _shows_each_once(ref: TensorRef) -> bool:
+    """Whether no element of the file is shown twice, as in an expanded tensor."""
+    reach = 1
+    for stride, extent in sorted(zip(ref.strides, ref.shape, strict=True)):
+        if extent > 1 and stride < reach:
+            return False
+        reach += (extent - 1) * stride if extent > 1 else 0
+    return True
+
+
+def _like(tensor: torch.Tensor, made: torch.Tensor) -> torch.Tensor:
+    """A parameter for a parameter."""
+    return nn.Parameter(made, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else made
+
+
+def _real(plan: Plan, job: Job, goal: torch.device) -> torch.Tensor:
+    """Memory for a tensor of the meta device."""
+    tensor = job.tensor
+    made = plan.fresh.get(id(tensor))
+    if made is not None:
+        return made
+    if nn.parameter.is_lazy(tensor):
+        made = torch.empty(job.source.shape, dtype=tensor.dtype, device=goal)
+    elif goal == CPU and tensor.is_contiguous():
+        made = empty_tensor(tuple(tensor.shape), tensor.dtype)
+    else:
+        made = torch.empty_like(tensor, device=goal, requires_grad=False)
+    if job.part:
+        made.zero_()
+    plan.fresh[id(tensor)] = made = _like(tensor, made)
+    return made
+
+
+def _place(plan: Plan, job: Job, found: Located, shared: set[int]) -> None:
+    """Direct where it can be, else staged."""
+    tensor, source = job.tensor, job.source
+    if nn.parameter.is_lazy(tensor) or not _is_plain(tensor):
+        plan.staged.append(Staged(job.name, tensor, source))
+        return
+    target = tensor.detach()
+    for axis, (first, end) in enumerate(job.part):
+        target = target.narrow(axis, first, end - first)
+    if not target.numel():
+        return
+    if not isinstance(source, TensorRef) or not target.is_contiguous() or not _is_in_a_row(source.window):
+        _check_bytes(source, found)
+        plan.staged.append(Staged(job.name, target, source, id(tensor) in shared))
+        return
+    itemsize = source.dtype.itemsize
+    spans = found.spans(source.storage, source.offset * itemsize, source.window.reach)
+    is_same = dtype_of(target.dtype) == source.dtype and target.device == CPU
+    if (
+        is_same
+        and id(tensor) not in shared
+        and _is_as_in_memory(source, found)
+        and all(is_at_hand(source) for source, _, _ in spans)
+    ):
+        plan.direct.append(Direct(job.name, target, spans))
+        return
+    flat, count = target.view(-1), PART // max(itemsize, target.element_size())
+    for first in range(0, target.numel(), count):
+        part = flat[first : first + count]
+        window = replace(source.window, shape=tuple(part.shape), strides=(1,), offset=source.offset + first)
+        plan.staged.append(Staged(job.name, part, TensorRef(source.name, window, source.storage), id(tensor) in shared))
+
+
+def _check_bytes(value: Value, found: Located) -> None:
+    for ref in refs_of(value):
+        found.spans(ref.storage, ref.offset * ref.dtype.itemsize, ref.window.reach)
+
+
+def _is_in_a_row(window: Window) -> bool:
+    """Whether the elements lie side by side; extents of one have no neighbours, whatever their stride."""
+    step = 1
+    for extent, stride in zip(reversed(window.shape), reversed(window.strides), strict=True):
+        if extent != 1 and stride != step:
+            return False
+        step *= extent
+    return True

@@ -1,0 +1,165 @@
+"""The check before the first byte moves: what will be read can be read.
+
+A cut file, a broken disk or a server that is gone shall show while the model is still as it was. So what is not yet in
+the page cache is read once, into a buffer that is thrown away, and what is there already is only counted: by `mincore`
+over a mapping that nobody touches, for a fraction of what reading costs. Nothing here knows tensors or writes any.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import os
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy
+
+from rehydrate.errors import TruncatedError
+from rehydrate.storage.source import THREADS, FileSource, MemorySource, Source
+from rehydrate.text import shown, size
+
+__all__ = ["Span", "available_memory", "check_readable", "is_at_hand"]
+
+Span = tuple[Source, int, int]
+"""A source that is no part of another, a first byte in it, and how many there are."""
+
+_WINDOW = 16 << 20
+"""Bytes that are looked at in one call, and read if one of them is not there."""
+_GAP = 1 << 20
+"""Bytes between two spans that are looked at along with them."""
+_SCRATCH = 1 << 20
+"""Bytes of one read whose result is thrown away: few enough to stay in the processor's cache."""
+_PAGE = mmap.PAGESIZE
+
+
+def check_readable(spans: Iterable[Span]) -> tuple[str, ...]:
+    """Read whatever of the spans of files is not in memory; gives sentences about what could not be held there.
+
+    Raises `TruncatedError` for a file that has become shorter, and whatever reading raises.
+    """
+    files: dict[FileSource, list[tuple[int, int]]] = {}
+    for source, start, length in spans:
+        if isinstance(source, FileSource):
+            files.setdefault(source, []).append((start, start + length))
+    runs = {source: _merged(parts) for source, parts in files.items()}
+    for source, parts in runs.items():
+        _check_size(source, parts[-1][1])
+    wanted = sum(end - start for parts in runs.values() for start, end in parts)
+    room = available_memory()
+    if room is not None and wanted > room:
+        return (
+            f"{size(wanted)} are more than this machine can hold in its memory now ({size(room)}): the files are as "
+            "long as they should be, but whether all of it can be read shows only while it is read",
+        )
+    windows = [
+        (look, start, min(_WINDOW, end - start))
+        for look, parts in ((_Look(source), parts) for source, parts in runs.items())
+        for first, end in parts
+        for start in range(first, end, _WINDOW)
+    ]
+    if len(windows) == 1:
+        windows[0][0].make_resident(*windows[0][1:])
+        return ()
+    pool = ThreadPoolExecutor(min(THREADS, os.cpu_count() or 1))
+    try:
+        for _ in pool.map(lambda window: window[0].make_resident(*window[1:]), windows):
+            pass
+    finally:
+        pool.shutdown(cancel_futures=True)
+    return ()
+
+
+def is_at_hand(source: Source) -> bool:
+    """Whether the bytes of a source can be read a second time for little: they are in a file or in memory, as they are.
+
+    What is computed, or comes out of somebody's stream, is read once and held.
+    """
+    return isinstance(source, (FileSource, MemorySource))
+
+
+def available_memory() -> int | None:
+    """Bytes that could be taken without anything being written out; None where the system does not say."""
+    try:
+        lines = Path("/proc/meminfo").read_text("ascii").splitlines()
+    except (OSError, ValueError):
+        return None
+    return next((int(line.split()[1]) << 10 for line in lines if line.startswith("MemAvailable:")), None)
+
+
+def _merged(parts: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """First bytes and ends in order, those that nearly touch as one."""
+    merged: list[tuple[int, int]] = []
+    for start, end in sorted(parts):
+        if merged and start - merged[-1][1] <= _GAP:
+            merged[-1] = merged[-1][0], max(end, merged[-1][1])
+        else:
+            merged.append((start, end))
+    return merged
+
+
+def _check_size(source: FileSource, end: int) -> None:
+    now = os.fstat(source.descriptor).st_size
+    if end > now:
+        raise TruncatedError(
+            "the file has become shorter since it was opened",
+            where=shown(source.name),
+            found=f"{size(now)}; it had {size(source.size)}",
+            hint="open it again once whoever writes it has finished",
+        )
+
+
+class _Look:
+    """One file, and what of it is in memory."""
+
+    def __init__(self, source: FileSource) -> None:
+        self._source = source
+        self._pages = _mapping(source) if _may_ask(source) else None
+        self._base = self._pages.ctypes.data if self._pages is not None else 0
+
+    def make_resident(self, start: int, length: int) -> None:
+        """Read these bytes unless they are there already."""
+        if self._pages is not None and self._is_resident(start, length):
+            return
+        scratch = memoryview(bytearray(min(_SCRATCH, length)))
+        for at in range(start, start + length, _SCRATCH):
+            self._source.fill([(at, scratch[: start + length - at])])
+
+    def _is_resident(self, start: int, length: int) -> bool:
+        """Whether every page is there, and was read without an error."""
+        first = start - start % _PAGE
+        count = -(-(start + length - first) // _PAGE)
+        states = ctypes.create_string_buffer(count)
+        answer = _mincore()(self._base + first, start + length - first, states)
+        return answer == 0 and states.raw.count(b"\1") == count
+
+
+def _mapping(source: FileSource) -> numpy.ndarray[Any, Any] | None:
+    """The file as an array that has addresses and is never looked into: a file that was cut meanwhile would end us."""
+    try:
+        pages = mmap.mmap(source.descriptor, source.size, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ)
+    except (OSError, ValueError):
+        return None
+    return numpy.frombuffer(pages, numpy.uint8)
+
+
+def _may_ask(source: FileSource) -> bool:
+    """Whether the system answers truthfully: of files that one may not write to, it says that all of them is there."""
+    if not hasattr(mmap, "MAP_PRIVATE") or _mincore() is None or not source.size:  # Windows, and macOS
+        return False
+    owner = os.fstat(source.descriptor).st_uid
+    return owner == os.geteuid() or os.access(f"/proc/self/fd/{source.descriptor}", os.W_OK)
+
+
+@cache
+def _mincore() -> Any:
+    """The system's call, on Linux."""
+    if not Path("/proc/self/fd").is_dir():
+        return None
+    call = getattr(ctypes.CDLL(None), "mincore", None)
+    if call is not None:
+        call.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_void_p]
+    return call
