@@ -16,7 +16,7 @@ from torch.optim import Optimizer
 from rehydrate.checkpoint.record import brief
 from rehydrate.errors import MismatchError, RebuildError
 from rehydrate.placing.optimizer_layout import Assignment, SavedState
-from rehydrate.placing.records import real_or_refused
+from rehydrate.placing.records import is_same, number_of, real_or_refused
 from rehydrate.text import listed, shown
 
 __all__ = ["Options", "options_for"]
@@ -88,7 +88,7 @@ def _sources(groups: Sequence[Mapping[str, Any]], saved: SavedState, assignment:
 def _chosen(sources: list[list[int]], real: list[dict[str, Any]], *, is_flat: bool) -> list[int | None] | None:
     """Which group of the file each group's options come from; None where the groups are cut in another way."""
     if is_flat:
-        if all(_is_same(real[at], real[source[0]]) for source in sources for at in source):
+        if all(is_same(real[at], real[source[0]]) for source in sources for at in source):
             return [source[0] if source else None for source in sources]
         return None
     single = [source[0] for source in sources if len(source) == 1]
@@ -137,30 +137,12 @@ def _names(groups: Sequence[Mapping[str, Any]], saved: SavedState, assignment: A
     return [[saved.names[next(keys)] for _ in group["params"]] for group in groups]
 
 
-def _is_same(one: object, other: object) -> bool:
-    """Whether two options are equal; tensors by value."""
-    if isinstance(one, torch.Tensor) or isinstance(other, torch.Tensor):
-        both = isinstance(one, torch.Tensor) and isinstance(other, torch.Tensor)
-        if both:
-            return torch.equal(one.cpu(), other.cpu())  # type: ignore[attr-defined]
-        return _number(one) == _number(other)
-    if isinstance(one, dict) and isinstance(other, dict):
-        return one.keys() == other.keys() and all(_is_same(one[key], other[key]) for key in one)
-    if isinstance(one, (list, tuple)) and isinstance(other, (list, tuple)):
-        return len(one) == len(other) and all(map(_is_same, one, other))
-    return bool(one == other)
-
-
-def _number(value: object) -> object:
-    return value.item() if isinstance(value, torch.Tensor) and value.numel() == 1 else value
-
-
 def _taken_told(groups: Sequence[Mapping[str, Any]], values: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     """Options that are other ones now."""
     changes: dict[str, None] = {}
     for group, taken in zip(groups, values, strict=True):
         for key, value in taken.items():
-            if key in group and key != "param_names" and not _is_same(group[key], value):
+            if key in group and key != "param_names" and not is_same(group[key], value):
                 changes[f"{shown(key)} {_text(group[key])} → {_text(value)}"] = None
     if changes:
         yield f"options taken from the file: {listed(list(changes), _LISTED)}"
@@ -189,11 +171,11 @@ def _others_told(
     for group, source in zip(groups, sources, strict=True):
         for at in source:
             for key, value in real[at].items():
-                if key in group and not _stays(key, group) and not _is_same(group[key], value):
+                if key in group and not _stays(key, group) and not is_same(group[key], value):
                     others[f"{shown(key)} {_text(value)} (here {_text(group[key])})"] = None
     if others:
         yield f"other in the file: {listed(list(others), _LISTED)}"
 
 
 def _text(value: object) -> str:
-    return brief(_number(value))
+    return brief(number_of(value))

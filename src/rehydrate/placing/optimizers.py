@@ -22,6 +22,7 @@ from rehydrate.errors import MismatchError, RebuildError
 from rehydrate.matching.match import Match, Mismatch, Pair, Target
 from rehydrate.placing.devices import CPU
 from rehydrate.placing.dtypes import dtype_of, torch_dtype
+from rehydrate.placing.filling import Filled
 from rehydrate.placing.optimizer_layout import (
     ALIKE,
     FACTORED,
@@ -123,12 +124,8 @@ def prepare_optimizer(
 def _prepared(
     optimizer: Optimizer, jobs: tuple[Job, ...], states: dict[Any, dict[object, object]], options: Options, match: Match
 ) -> Prepared:
-    attributes = dict(optimizer.__dict__)
-    state, groups = optimizer.state, optimizer.param_groups
-    before = dict(state)
-    contents = [(group, dict(group)) for group in groups]
-
-    def finish() -> Match:
+    def after(filled: Filled) -> Match:
+        state, groups = optimizer.state, optimizer.param_groups
         state.clear()
         state.update(states)
         for group, values in zip(groups, options.values, strict=True):
@@ -136,16 +133,27 @@ def _prepared(
         optimizer.__setstate__({"state": state, "param_groups": groups})  # steps of old files become tensors here
         return match
 
-    def undo() -> None:
-        optimizer.__dict__.clear()
-        optimizer.__dict__.update(attributes)
-        state.clear()
-        state.update(before)
-        for group, content in contents:
+    return Prepared(match, lambda: _AsItWas(optimizer), after, jobs)
+
+
+class _AsItWas:
+    """An optimizer's groups and what its states hold; not what is in their tensors."""
+
+    def __init__(self, optimizer: Optimizer) -> None:
+        self._optimizer = optimizer
+        self._attributes = dict(optimizer.__dict__)
+        self._state = dict(optimizer.state)
+        self._groups = [(group, dict(group)) for group in optimizer.param_groups]
+
+    def put_back(self) -> None:
+        """Make it that again."""
+        self._optimizer.__dict__.clear()
+        self._optimizer.__dict__.update(self._attributes)
+        self._optimizer.state.clear()
+        self._optimizer.state.update(self._state)
+        for group, content in self._groups:
             group.clear()
             group.update(content)
-
-    return Prepared(jobs, finish, undo, match)
 
 
 def _entries(optimizer: Optimizer, names: Mapping[int, str]) -> list[list[Entry]]:
@@ -242,15 +250,17 @@ class _Build:
             return {key: self._value(goal, (*path, key), item, olds.get(key)) for key, item in value.items()}
         if isinstance(value, (list, tuple)):
             old = list(own) if isinstance(own, (list, tuple)) and len(own) == len(value) else [None] * len(value)
-            pairs = enumerate(zip(value, old, strict=True))
-            items = [self._value(goal, (*path, at), item, each) for at, (item, each) in pairs]
+            items: list[object] = [
+                self._value(goal, (*path, at), item, each)
+                for at, (item, each) in enumerate(zip(value, old, strict=True))
+            ]
             return tuple(items) if type(value) is tuple else items
         return value if is_plain(value) else real_or_refused(value, self.attributes, name)
 
     def _tensor(self, goal: _Goal, path: tuple[object, ...], ref: TensorRef, own: object, name: str) -> object:
         """A tensor to be filled: the optimizer's own where it has one that is right, else a new one."""
         if path == (_STEP,) and type(own) in (int, float) and ref.numel == 1:  # this optimizer counts in numbers
-            return type(own)(ref.numpy().item())
+            return int(ref.numpy().item()) if type(own) is int else float(ref.numpy().item())
         dtype, device = _wanted(goal, path[-1], ref)
         mine = own if isinstance(own, torch.Tensor) and _is_right(own, dtype, device, goal, path[-1]) else None
         shape = ref.shape

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import torch
 from torch import nn
 from torch.optim import Optimizer
 
@@ -20,21 +21,23 @@ from rehydrate.checkpoint.checkpoint import Checkpoint
 from rehydrate.checkpoint.tensor import TensorRef
 from rehydrate.checkpoint.weights import Weights
 from rehydrate.collector import collector_paused
-from rehydrate.errors import MismatchError, RehydrateError, TornLoadError
+from rehydrate.errors import MismatchError, RehydrateError
 from rehydrate.formats.opening import open_checkpoint
 from rehydrate.matching.match import Match
 from rehydrate.placing import into
 from rehydrate.placing.devices import CPU, Device, resolve
-from rehydrate.placing.filling import fill
+from rehydrate.placing.filling import Filled, fill
 from rehydrate.placing.optimizer_layout import Ordered
 from rehydrate.placing.optimizers import follow_parameters, has_own_loading, prepare_optimizer
 from rehydrate.placing.parts_of_runs import Found, found_parts, left_told
+from rehydrate.placing.plan import Job
 from rehydrate.placing.prepared import Prepared
 from rehydrate.placing.ranks import ranks_told
-from rehydrate.placing.records import is_plain, real_or_refused
-from rehydrate.placing.undo import Undo
+from rehydrate.placing.records import is_plain, is_same, real_or_refused
+from rehydrate.placing.targets import saved_tensors
+from rehydrate.placing.undo import Undo, Undoing
 from rehydrate.storage.source import Where
-from rehydrate.text import listed, shown
+from rehydrate.text import shown
 
 __all__ = ["load_several", "prepare_module"]
 
@@ -46,6 +49,7 @@ def load_several(
     where: Where | Checkpoint,
     *,
     device: Device | None = None,
+    mapped: bool = True,
 ) -> Match:
     """Fill every object from the part of the file that its key names, or none of them.
 
@@ -59,8 +63,8 @@ def load_several(
         checkpoint = open_checkpoint(where)
         try:
             parts = found_parts(objects, checkpoint)
-            prepared = _prepared(objects, parts, checkpoint)
-            matches = _done(objects, prepared)
+            prepared = _prepared(objects, parts, checkpoint, CPU if goal is None else goal)
+            matches, filled = _done(objects, prepared, CPU if goal is None else goal, mapped)
             left = left_told(parts, checkpoint)
         finally:
             if checkpoint is not where:
@@ -68,19 +72,35 @@ def load_several(
     if goal is not None:
         _move(objects, goal)
     told = [sentence for part in parts.values() for sentence in part.told]
-    return _together(objects, matches, [*told, *left, *ranks_told()])
+    return _together(objects, matches, [*told, *filled.told, *left, *ranks_told()])
 
 
-def prepare_module(model: nn.Module, checkpoint: Checkpoint, which: str | None) -> Prepared:
-    """Check a part of a checkpoint against a model, and read it."""
+def prepare_module(model: nn.Module, checkpoint: Checkpoint, which: str | None, goal: torch.device = CPU) -> Prepared:
+    """Check a part of a checkpoint against a model; `goal` is where tensors of the meta device become real."""
     incoming = into._incoming(model, checkpoint, which)
-    undo = Undo(model)
+    tensors, real = incoming.tensors, incoming.real
+    if tensors is not None and real is not None:
 
-    def finish() -> Match:
-        match = into._put(model, incoming, CPU)
-        return replace(match, told=(*match.told, *into._afterwards(model, match, incoming)))
+        def rehearsed(filled: Filled) -> Match:
+            return _told_after(model, into._put_rehearsed(model, incoming, tensors, real, goal), incoming)
 
-    return Prepared((), finish, undo.put_back, incoming.match)
+        return Prepared(incoming.match, lambda: Undo(model), rehearsed)
+    present = saved_tensors(model)
+    jobs = [Job(pair.target.name, present[pair.target.name], pair.source, pair.part) for pair in incoming.match.pairs]
+    named = {job.name for job in jobs}
+    counters = [tensor for name, tensor in present.items() if tensor.is_meta and name not in named]
+    into._check_real(model, [*(job.tensor for job in jobs), *counters])
+
+    def after(filled: Filled) -> Match:
+        made = {id(tensor): torch.zeros_like(tensor, device=goal) for tensor in counters}
+        into._replace(model, made | filled.fresh)
+        return _told_after(model, incoming.match, incoming)
+
+    return Prepared(incoming.match, lambda: Undo(model, values=False), after, tuple(jobs))
+
+
+def _told_after(model: nn.Module, match: Match, incoming: into._Incoming) -> Match:
+    return replace(match, told=(*match.told, *into._afterwards(model, match, incoming)))
 
 
 def _check_kinds(objects: Mapping[str, object]) -> None:
@@ -116,12 +136,14 @@ class _Known:
     """Of each model its parameters as they lie in the file, but those that are something else here."""
 
 
-def _prepared(objects: Mapping[str, object], parts: Mapping[str, Found], checkpoint: Checkpoint) -> dict[str, Prepared]:
+def _prepared(
+    objects: Mapping[str, object], parts: Mapping[str, Found], checkpoint: Checkpoint, goal: torch.device
+) -> dict[str, Prepared]:
     """Every object, models first: optimizers ask for theirs. Raises before anything is touched."""
     prepared: dict[str, Prepared] = {}
     for key, value in objects.items():
         if isinstance(value, nn.Module):
-            prepared[key] = _named(key, prepare_module, value, checkpoint, parts[key].which)
+            prepared[key] = _named(key, prepare_module, value, checkpoint, parts[key].which, goal)
     known = _known(objects, prepared, parts, checkpoint)
     for key, value in objects.items():
         part = parts[key]
@@ -147,12 +169,9 @@ def _named(key: str, prepare: Callable[..., Prepared], *args: Any, **kwargs: Any
 def _prepare_other(value: Any, part: object, attributes: Mapping[int, object], key: str) -> Prepared:
     """A schedule, a scaler, anything that has state: real data for it, and its own to go back to."""
     real = real_or_refused(part, attributes, key)
-    before = copy.deepcopy(value.state_dict()) if callable(getattr(value, "state_dict", None)) else None
-    own = vars(value) if hasattr(value, "__dict__") else {}
-    attributes_before = dict(own)
     match = Match(type(value).__name__, ())
 
-    def finish() -> Match:
+    def after(filled: Filled) -> Match:
         try:
             value.load_state_dict(real)
         except Exception as error:
@@ -163,13 +182,24 @@ def _prepare_other(value: Any, part: object, attributes: Mapping[int, object], k
             ) from error
         return match
 
-    def undo() -> None:
-        own.clear()
-        own.update(attributes_before)
-        if before is not None:
-            value.load_state_dict(before)
+    return Prepared(match, lambda: _AsItWas(value), after)
 
-    return Prepared((), finish, undo, match)
+
+class _AsItWas:
+    """Something with state, whatever it is: its attributes, and a copy of what it says its state is."""
+
+    def __init__(self, value: Any) -> None:
+        self._value = value
+        self._attributes = dict(getattr(value, "__dict__", {}))
+        self._state = copy.deepcopy(value.state_dict()) if callable(getattr(value, "state_dict", None)) else None
+
+    def put_back(self) -> None:
+        """Make it that again."""
+        own = getattr(self._value, "__dict__", {})
+        own.clear()
+        own.update(self._attributes)
+        if self._state is not None and not is_same(self._value.state_dict(), self._state):
+            self._value.load_state_dict(self._state)
 
 
 def _known(
@@ -226,43 +256,50 @@ def _for_optimizer(optimizer: Optimizer, known: _Known) -> tuple[dict[int, str],
 # --- doing -------------------------------------------------------------------------------------------------------
 
 
-def _done(objects: Mapping[str, object], prepared: Mapping[str, Prepared]) -> dict[str, Match]:
-    """The one place that touches the objects: what may refuse comes first, what only fills comes last."""
-    order = sorted(prepared, key=lambda key: _turn(objects[key]))
-    begun: list[Prepared] = []
+def _done(
+    objects: Mapping[str, object], prepared: Mapping[str, Prepared], goal: torch.device, mapped: bool
+) -> tuple[dict[str, Match], Filled]:
+    """The one place that touches the objects. What may refuse is done before what cannot be put back at any size."""
+    order = sorted(prepared, key=lambda key: _turn(objects[key], prepared[key]))
     matches: dict[str, Match] = {}
-    try:
+
+    def after(filled: Filled) -> None:
         for key in order:
-            begun.append(prepared[key])
-            matches[key] = prepared[key].finish()
-        fill([job for key in order for job in prepared[key].jobs])
-    except BaseException as error:
-        _put_back(begun, error)
-        raise
-    return matches
+            matches[key] = prepared[key].after(filled)
 
-
-def _turn(value: object) -> int:
-    """Other things first, because theirs is code that may refuse; optimizers after the schedules that set rates."""
-    return 2 if isinstance(value, Optimizer) else 1 if isinstance(value, nn.Module) else 0
-
-
-def _put_back(begun: Sequence[Prepared], error: BaseException) -> None:
-    failed: list[str] = []
-    for each in reversed(begun):
-        try:
-            each.undo()
-        except Exception:  # noqa: BLE001 - somebody's own code may refuse its own state
-            failed.append(each.match.model)
-    if not failed:
-        return
-    torn = TornLoadError(
-        f"the load failed, and {listed([shown(name) for name in failed])} could not be put back",
-        hint="load it again, or build the objects anew",
+    filled = fill(
+        [job for key in order for job in prepared[key].jobs],
+        goal=goal,
+        mapped=mapped,
+        before=lambda: _Together([prepared[key].before() for key in order]),
+        after=after,
     )
-    if isinstance(error, Exception):
-        raise torn from error
-    error.add_note(str(torn))  # somebody wants to stop, and shall
+    return matches, filled
+
+
+def _turn(value: object, prepared: Prepared) -> int:
+    """Schedules before optimizers, which have the last word on rates; models that load by code of their own last."""
+    if isinstance(value, nn.Module):
+        return 2 if prepared.jobs else 3
+    return 1 if isinstance(value, Optimizer) else 0
+
+
+class _Together:
+    """Several things as they were."""
+
+    def __init__(self, each: Sequence[Undoing]) -> None:
+        self._each = each
+
+    def put_back(self) -> None:
+        """All of them, the last first; one that fails does not keep the others from it."""
+        failed: Exception | None = None
+        for each in reversed(self._each):
+            try:
+                each.put_back()
+            except Exception as error:  # noqa: BLE001 - somebody's own code may refuse its own state
+                failed = error
+        if failed is not None:
+            raise failed
 
 
 def _move(objects: Mapping[str, object], goal: Any) -> None:
