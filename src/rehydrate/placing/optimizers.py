@@ -64,6 +64,14 @@ _KEEPS: Mapping[str, tuple[str, ...]] = {
 }
 """What torch's optimizers cannot take a step without, once a parameter has a state."""
 _SGD = "momentum_buffer"
+_OPTIONS = frozenset(
+    {
+        "alpha", "beta2_decay", "betas", "d", "dampening", "eps", "etas", "initial_accumulator_value", "lambd",
+        "lr_decay", "max_eval", "momentum", "momentum_decay", "ns_steps", "rho", "step_sizes", "t0",
+    }
+)  # fmt: skip
+"""Options that some of torch's optimizers have and others have not."""
+_ANOTHER = "make the optimizer that was saved; rh.load_into(model, …) leaves it aside"
 
 
 def has_own_loading(optimizer: Optimizer) -> bool:
@@ -93,6 +101,7 @@ def prepare_optimizer(
     saved = saved_state(part, where)
     live = _entries(optimizer, names or {})
     assignment = assign(saved, live, order, type(optimizer).__name__)
+    _check_options(optimizer, saved)
     _check_kept(optimizer, saved, assignment)
     options = options_for(optimizer, saved, assignment, attributes)
     build = _Build(attributes, assignment)
@@ -117,8 +126,20 @@ def prepare_optimizer(
         mismatched=tuple(build.mismatched),
         told=(*_told(saved, assignment, entries), *options.told),
     )
-    match.raise_if_bad()
+    _check_shapes(match)
     return _prepared(optimizer, tuple(build.jobs), states, options, match)
+
+
+def _check_shapes(match: Match) -> None:
+    """Torch takes states of any shape, and goes wrong in silence."""
+    try:
+        match.raise_if_bad()
+    except MismatchError as error:
+        error.hint = (
+            "these are the states of other parameters: make the optimizer with its parameters in the order in which "
+            "they were saved, of the model that was saved"
+        )
+        raise
 
 
 def _prepared(
@@ -175,6 +196,22 @@ def _entries(optimizer: Optimizer, names: Mapping[int, str]) -> list[list[Entry]
     return live
 
 
+def _check_options(optimizer: Optimizer, saved: SavedState) -> None:
+    """Refuse the options of another optimizer; one that was never stepped has nothing else to tell by."""
+    has = {option for group in saved.groups for option in group.values}
+    lacks = [
+        name for name, value in optimizer.defaults.items() if type(value) in (int, float, tuple) and name not in has
+    ]
+    alien = sorted(has & _OPTIONS - optimizer.defaults.keys())
+    if has and lacks and alien:
+        name = type(optimizer).__name__
+        raise MismatchError(
+            f"this is the state of another optimizer than {name}",
+            found=f"{name} has {listed(lacks, _LISTED)}; the file has {listed(alien, _LISTED)}",
+            hint=_ANOTHER,
+        )
+
+
 def _check_kept(optimizer: Optimizer, saved: SavedState, assignment: Assignment) -> None:
     """Refuse the state of another optimizer: torch would take it, and fail or go wrong at the next step."""
     chosen = [saved.states[key] for key in assignment.keys if key is not None and saved.states.get(key)]
@@ -195,7 +232,7 @@ def _check_kept(optimizer: Optimizer, saved: SavedState, assignment: Assignment)
             f"this is the state of another optimizer than {kind.__name__}",
             found=f"{kind.__name__} keeps {listed([shown(slot) for slot in keeps], _LISTED)}; the file has "
             f"{listed(sorted(shown(slot) for slot in has), _LISTED)}",
-            hint="make the optimizer that was saved; rh.load_into(model, …) leaves it aside",
+            hint=_ANOTHER,
         )
 
 
