@@ -5,7 +5,7 @@ A name that is not the one that was asked for is taken only where there is one s
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from torch import nn
@@ -78,14 +78,20 @@ def found_parts(objects: Mapping[str, object], checkpoint: Checkpoint) -> dict[s
 def left_told(parts: Mapping[str, Found], checkpoint: Checkpoint) -> Iterator[str]:
     """What of the file nobody asked for."""
     tree = checkpoint.tree
-    if not isinstance(tree, dict) or (len(parts) == 1 and not all(part.name for part in parts.values())):
+    used = [part.name for part in parts.values()]
+    if not isinstance(tree, dict) or not all(
+        used
+    ):  # what lies in a model's own dictionary is told where that is filled
         return
-    used = {part.name for part in parts.values()}
-    left = [key for key in tree if isinstance(key, str) and not any(name.startswith(key) for name in used)]
+    left = [key for key in tree if isinstance(key, str) and not any(map(_is_in(key), used))]
     if left:
         first = next((key for key in left if shown(key) == key), None)
         hint = f"; rh.open(where).tree[{first!r}] reads them" if first is not None else ""
         yield f"in the file and not asked for: {listed([shown(key) for key in left], _LISTED)}{hint}"
+
+
+def _is_in(key: str) -> Callable[[str], bool]:
+    return lambda name: name == key or name.startswith((f"{key}.", f"{key}["))
 
 
 def _at(tree: object, key: str) -> object:
@@ -161,11 +167,14 @@ def _several(key: str, names: list[str]) -> AmbiguousError:
     )
 
 
-def _nothing(key: str, entries: Iterable[str], checkpoint: Checkpoint) -> NoSuchTensorError:
-    names = list(dict.fromkeys([*entries, *find_models(checkpoint.tree)]))
+def _nothing(key: str, entries: Mapping[str, object], checkpoint: Checkpoint) -> NoSuchTensorError:
+    names = list(dict.fromkeys([*(name for name, part in entries.items() if part is not None)]))
+    names += [name for name in find_models(checkpoint.tree) if name and name not in entries]
     near = nearest(key, names)
     return NoSuchTensorError(
-        f"this file has no part for {shown(key)!r}",
+        f"this file has nothing for {shown(key)!r}: None was saved"
+        if key in entries
+        else f"this file has no part for {shown(key)!r}",
         where=shown(checkpoint.source.name),
         found=listed([repr(shown(name)) for name in names]) if names else "no parts with names",
         hint=f"did you mean {shown(near)!r}?" if near else "",

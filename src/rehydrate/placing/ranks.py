@@ -14,7 +14,7 @@ import torch
 
 from rehydrate.errors import DeviceError
 
-__all__ = ["index_here", "processes_here", "ranks_told"]
+__all__ = ["index_here", "ranks_told"]
 
 
 def index_here(kind: str, count: int) -> int | None:
@@ -26,7 +26,7 @@ def index_here(kind: str, count: int) -> int | None:
     >>> index_here("cuda", 8) is None
     True
     """
-    local = _local_rank()
+    local = _local_rank(count)
     if local is None or count < 1 or kind == "mps":
         return None
     chosen = _chosen_before(kind)
@@ -43,42 +43,29 @@ def index_here(kind: str, count: int) -> int | None:
     return local
 
 
-def processes_here() -> int:
-    """Processes of one job on this node; 1 where nobody started several."""
-    count = _number("LOCAL_WORLD_SIZE")
-    if count is not None:
-        return max(count, 1)
-    return _world() if _local_rank() is not None else 1
-
-
 def ranks_told() -> Iterator[str]:
-    """What to know where several processes of a node load the same file."""
-    count = processes_here()
+    """What to know where several processes load the same file."""
+    here, everywhere = _number("LOCAL_WORLD_SIZE"), _world()
+    count, place = (here, " of this node") if here is not None else (everywhere, "")
     if count > 1:
         yield (
-            f"each of the {count} processes of this node reads the file for itself; all but the first find it in the "
-            "system's memory"
+            f"each of the {count} processes{place} reads the file for itself; where they share a machine, all but the "
+            "first find it in memory"
         )
 
 
-def _local_rank() -> int | None:
+def _local_rank(count: int) -> int | None:
     """Which process of its node this is: as its launcher says, or else by its rank where there is a group."""
     local = _number("LOCAL_RANK")
     if local is not None:
         return local
-    if _world() < 2:
-        return None
-    return torch.distributed.get_rank() % max(_devices(), 1)
+    return torch.distributed.get_rank() % max(count, 1) if _world() > 1 else None
 
 
 def _world() -> int:
     """Processes of the group that this one has joined; 1 where it has joined none."""
     distributed = torch.distributed
     return distributed.get_world_size() if distributed.is_available() and distributed.is_initialized() else 1
-
-
-def _devices() -> int:
-    return torch.cuda.device_count() if torch.cuda.is_available() else 1
 
 
 def _chosen_before(kind: str) -> int | None:
