@@ -19,7 +19,19 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from rehydrate.api import audit, load, load_into, load_model, open, salvage, save, to_device, verify
+    from rehydrate.api import (
+        audit,
+        freeze,
+        load,
+        load_into,
+        load_model,
+        open,
+        param_groups,
+        salvage,
+        save,
+        to_device,
+        verify,
+    )
     from rehydrate.checking.audit import Audit
     from rehydrate.checking.verify import Verification
     from rehydrate.checkpoint.checkpoint import Checkpoint
@@ -77,10 +89,12 @@ __all__ = [
     "Verification",
     "Weights",
     "audit",
+    "freeze",
     "load",
     "load_into",
     "load_model",
     "open",
+    "param_groups",
     "salvage",
     "save",
     "to_device",
@@ -90,10 +104,12 @@ __all__ = [
 _HOMES = {
     "rehydrate.api": (
         "audit",
+        "freeze",
         "load",
         "load_into",
         "load_model",
         "open",
+        "param_groups",
         "salvage",
         "save",
         "to_device",

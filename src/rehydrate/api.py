@@ -7,8 +7,8 @@ tensors does, which is why the imports of those floors stand inside the function
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, TypeVar
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from rehydrate.checkpoint.checkpoint import Checkpoint
 from rehydrate.errors import MissingExtraError
@@ -24,9 +24,14 @@ if TYPE_CHECKING:
     from rehydrate.checking.verify import Verification
     from rehydrate.matching.match import Match
     from rehydrate.placing.devices import Device, MapLocation
+    from rehydrate.placing.freezing import Frozen
+    from rehydrate.placing.groups import ParamGroups
     from rehydrate.writing.save import Saved
 
-__all__ = ["audit", "load", "load_into", "load_model", "open", "salvage", "save", "to_device", "verify"]
+__all__ = [
+    "audit", "freeze", "load", "load_into", "load_model", "open", "param_groups", "salvage", "save", "to_device",
+    "verify",
+]  # fmt: skip
 
 Batch = TypeVar("Batch")
 
@@ -226,6 +231,61 @@ def salvage(where: Where | Checkpoint, to: str | os.PathLike[str]) -> Saved:
     from rehydrate.writing.salvage import salvage as save_what_is_whole
 
     return save_what_is_whole(where, to, real_values)
+
+
+def freeze(model: nn.Module, except_: str | Iterable[str] = ()) -> Frozen:
+    """Have training leave every parameter as it is (`requires_grad` False), but those whose names meet a glob.
+
+    `*` crosses dots; names of wrapped models count with the wrapper (`module.`, `_orig_mod.`) and without it. What was
+    excepted is left as it was, and so are batch norms' running statistics, which go on changing in train mode: the
+    report says which. A tied parameter stays trainable where one of its names is excepted. Raises `MismatchError` for a
+    glob that meets nothing, with every parameter as it was.
+
+    >>> import torch, rehydrate as rh
+    >>> model = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Linear(4, 2))
+    >>> print(rh.freeze(model, except_=["1.*"]))
+    Sequential: 2 tensors, 16 numbers, 61.54 % frozen
+      trainable: 2 tensors, 10 numbers, 38.46 %: 1.weight, 1.bias
+    """
+    _need_torch("freeze")
+    from rehydrate.placing.freezing import freeze as freeze_all_but
+
+    return freeze_all_but(model, except_)
+
+
+def param_groups(
+    model: nn.Module,
+    patterns: Mapping[str, Mapping[str, Any]],
+    *,
+    weight_decay: float | None = None,
+    no_decay: str | Iterable[str] | None = None,
+) -> ParamGroups:
+    """Parameter groups for any of torch's optimizers: options for parts of a model, by glob.
+
+    The first glob that meets a parameter has it, and every parameter that requires a gradient is in exactly one group.
+    `weight_decay` is for all groups that have none of their own; it splits each in two, because biases and parameters
+    of one dimension do not decay, or those that `no_decay` names by globs. A group has `params`, `param_names` (from
+    torch 2.6 on the optimizer's state knows them) and a `name`. The list prints what went where, and that is logged by
+    the logger `rehydrate` at level INFO. LBFGS takes one group only.
+
+    Raises `MismatchError` for a parameter that no glob meets, for a glob that meets none or comes behind one that takes
+    all of its parameters, and for a model with nothing to train.
+
+    >>> import torch, rehydrate as rh
+    >>> model = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Linear(4, 2))
+    >>> groups = rh.param_groups(model, {"1.*": {"lr": 1e-2}, "*": {"lr": 1e-3}}, weight_decay=0.05)
+    >>> print(groups)
+    Sequential: 4 parameters in 4 groups, each in one
+      1.*: 1 parameter, 8 numbers; lr=0.01, weight_decay=0.05: 1.weight
+      1.* (no decay): 1 parameter, 2 numbers; lr=0.01, weight_decay=0.0: 1.bias
+      *: 1 parameter, 12 numbers; lr=0.001, weight_decay=0.05: 0.weight
+      * (no decay): 1 parameter, 4 numbers; lr=0.001, weight_decay=0.0: 0.bias
+    >>> optimizer = torch.optim.AdamW(groups)
+    """
+    _need_torch("param_groups")
+    from rehydrate.placing.groups import param_groups as grouped
+
+    return grouped(model, patterns, weight_decay=weight_decay, no_decay=no_decay)
 
 
 def to_device(batch: Batch, model: nn.Module | torch.device | str) -> Batch:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 import torch
 
 from rehydrate.errors import DeviceError
+from rehydrate.placing.ranks import index_here
 from rehydrate.text import shown
 
 __all__ = ["CPU", "Device", "MapLocation", "available", "destination", "resolve"]
@@ -25,13 +26,14 @@ CPU = torch.device("cpu")
 def resolve(device: Device) -> torch.device:
     """The device that was meant: `"cuda:1"`, `torch.device`, an accelerator's index, or `"auto"`.
 
+    Where several processes share a node (torchrun), an accelerator without an index is the process's own.
     Raises `DeviceError` for a spelling that torch does not know and for a device that is not there.
 
     >>> resolve("cpu")
     device(type='cpu')
     """
     if device == "auto":
-        return _accelerator() or CPU
+        return _own(_accelerator() or CPU)
     try:
         wanted = torch.device(device)
     except RuntimeError as error:
@@ -42,7 +44,14 @@ def resolve(device: Device) -> torch.device:
             found=", ".join(available()),
             hint='device="auto" takes the accelerator if there is one and the CPU if not',
         )
-    return wanted
+    return _own(wanted)
+
+
+def _own(device: torch.device) -> torch.device:
+    """The device of this process where a kind was meant and a node has several processes."""
+    is_a_kind = device != CPU and ":" not in str(device)
+    index = index_here(device.type, _count(device.type)) if is_a_kind else None
+    return device if index is None else torch.device(device.type, index)
 
 
 def available() -> list[str]:

@@ -1,0 +1,394 @@
+"""A saved optimizer into one that exists: prepared here, and only touched once every tensor has been filled.
+
+What each parameter gets is found out in `optimizer_layout`. Floating state becomes what its parameter is, as torch has
+it; steps live where fused and capturable kernels want them, and else on the CPU. Tensors that the optimizer has are
+filled where they are; others are made. Options (`lr`, `betas`, …) are the file's where its groups are the optimizer's,
+and else the optimizer's own; how it computes (`foreach`, `fused`, …) always stays its own.
+
+An optimizer with loading code or loading hooks of its own is not for here: `several` gives it to those.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch.optim import Optimizer
+
+from rehydrate.checkpoint.tensor import TensorRef
+from rehydrate.errors import MismatchError, RebuildError
+from rehydrate.matching.match import Match, Mismatch, Pair, Target
+from rehydrate.placing.devices import CPU
+from rehydrate.placing.dtypes import dtype_of, torch_dtype
+from rehydrate.placing.filling import Filled
+from rehydrate.placing.optimizer_layout import (
+    ALIKE,
+    FACTORED,
+    Assignment,
+    Entry,
+    Ordered,
+    SavedState,
+    assign,
+    saved_state,
+)
+from rehydrate.placing.optimizer_options import Options, options_for
+from rehydrate.placing.plan import Job
+from rehydrate.placing.prepared import Prepared
+from rehydrate.placing.records import is_plain, real_or_refused
+from rehydrate.placing.targets import check_kinds
+from rehydrate.text import counted, listed, shown
+
+__all__ = ["follow_parameters", "has_own_loading", "prepare_optimizer"]
+
+_DEEPEST = 16
+"""Containers in each other in one parameter's state; torch's have two."""
+_MOST = 10_000_000
+"""Values in the states of all parameters; a list in a list in a list may hold more than a file has bytes."""
+_LISTED = 6
+_STEP = "step"
+
+_KEEPS: Mapping[str, tuple[str, ...]] = {
+    "ASGD": ("step", "eta", "mu", "ax"),
+    "Adadelta": ("step", "square_avg", "acc_delta"),
+    "Adagrad": ("step", "sum"),
+    "Adam": ("step", "exp_avg", "exp_avg_sq"),
+    "AdamW": ("step", "exp_avg", "exp_avg_sq"),
+    "Adamax": ("step", "exp_avg", "exp_inf"),
+    "NAdam": ("step", "mu_product", "exp_avg", "exp_avg_sq"),
+    "RAdam": ("step", "exp_avg", "exp_avg_sq"),
+    "RMSprop": ("step", "square_avg"),
+    "Rprop": ("step", "prev", "step_size"),
+    "SparseAdam": ("step", "exp_avg", "exp_avg_sq"),
+}
+"""What torch's optimizers cannot take a step without, once a parameter has a state."""
+_SGD = "momentum_buffer"
+_OPTIONS = frozenset(
+    {
+        "alpha", "beta2_decay", "betas", "d", "dampening", "eps", "etas", "initial_accumulator_value", "lambd",
+        "lr_decay", "max_eval", "momentum", "momentum_decay", "ns_steps", "rho", "step_sizes", "t0",
+    }
+)  # fmt: skip
+"""Options that some of torch's optimizers have and others have not."""
+_ANOTHER = "make the optimizer that was saved; rh.load_into(model, …) leaves it aside"
+
+
+def has_own_loading(optimizer: Optimizer) -> bool:
+    """Whether an optimizer loads in another way than torch's do."""
+    hooks = ("_optimizer_load_state_dict_pre_hooks", "_optimizer_load_state_dict_post_hooks")
+    return type(optimizer).load_state_dict is not Optimizer.load_state_dict or any(
+        vars(optimizer).get(name) for name in hooks
+    )
+
+
+def prepare_optimizer(
+    optimizer: Optimizer,
+    part: object,
+    attributes: Mapping[int, object],
+    *,
+    where: str,
+    names: Mapping[int, str] | None = None,
+    order: Sequence[Ordered] = (),
+) -> Prepared:
+    """Check a saved optimizer against one that exists, and prepare filling it.
+
+    `part` is inert, `attributes` are its checkpoint's, and `where` is what the file calls it. `names` are those of the
+    parameters by `id`, where their model is known; `order` has the model's parameters as they lie in the same file.
+    Raises `MismatchError` where the state is another optimizer's, or it cannot be told what belongs to which parameter,
+    or shapes differ; `RebuildError` for what cannot be built.
+    """
+    saved = saved_state(part, where)
+    live = _entries(optimizer, names or {})
+    assignment = assign(saved, live, order, type(optimizer).__name__)
+    _check_options(optimizer, saved)
+    _check_kept(optimizer, saved, assignment)
+    options = options_for(optimizer, saved, assignment, attributes)
+    build = _Build(attributes, assignment)
+    states: dict[Any, dict[object, object]] = {}
+    entries = [entry for group in live for entry in group]
+    held = [(group, parameter) for group in optimizer.param_groups for parameter in group["params"]]
+    for at, ((group, parameter), key) in enumerate(zip(held, assignment.keys, strict=True)):
+        own = optimizer.state.get(parameter, {})
+        if key is None:  # the file does not know it: its state is its own
+            if own:
+                states[parameter] = dict(own)
+        elif saved.states.get(key):
+            goal = _Goal(parameter, entries[at].name or f"[{at}]", bool(group.get("fused") or group.get("capturable")))
+            build.check_factors(goal, saved, key)
+            states[parameter] = build.state(goal, saved.states[key], own if isinstance(own, dict) else {})
+    for name, value in saved.beside.items():
+        states[name] = real_or_refused(value, attributes, f"{where}.state.{name}")
+    options.check(states)
+    match = Match(
+        type(optimizer).__name__,
+        tuple(build.pairs),
+        mismatched=tuple(build.mismatched),
+        told=(*_told(saved, assignment, entries), *options.told),
+    )
+    _check_shapes(match)
+    return _prepared(optimizer, tuple(build.jobs), states, options, match)
+
+
+def _check_shapes(match: Match) -> None:
+    """Torch takes states of any shape, and goes wrong in silence."""
+    try:
+        match.raise_if_bad()
+    except MismatchError as error:
+        error.hint = (
+            "these are the states of other parameters: make the optimizer with its parameters in the order in which "
+            "they were saved, of the model that was saved"
+        )
+        raise
+
+
+def _prepared(
+    optimizer: Optimizer, jobs: tuple[Job, ...], states: dict[Any, dict[object, object]], options: Options, match: Match
+) -> Prepared:
+    def after(filled: Filled) -> Match:
+        state, groups = optimizer.state, optimizer.param_groups
+        state.clear()
+        state.update(states)
+        for group, values in zip(groups, options.values, strict=True):
+            group.update(values)
+        optimizer.__setstate__({"state": state, "param_groups": groups})  # steps of old files become tensors here
+        return match
+
+    return Prepared(match, lambda: _AsItWas(optimizer), after, jobs)
+
+
+class _AsItWas:
+    """An optimizer's groups and what its states hold; not what is in their tensors."""
+
+    def __init__(self, optimizer: Optimizer) -> None:
+        self._optimizer = optimizer
+        self._attributes = dict(optimizer.__dict__)
+        self._state = dict(optimizer.state)
+        self._groups = [(group, dict(group)) for group in optimizer.param_groups]
+
+    def put_back(self) -> None:
+        """Make it that again."""
+        self._optimizer.__dict__.clear()
+        self._optimizer.__dict__.update(self._attributes)
+        self._optimizer.state.clear()
+        self._optimizer.state.update(self._state)
+        for group, content in self._groups:
+            group.clear()
+            group.update(content)
+
+
+def _entries(optimizer: Optimizer, names: Mapping[int, str]) -> list[list[Entry]]:
+    """The parameters that an optimizer holds, by their model's names, or by those that it was made with."""
+    live: list[list[Entry]] = []
+    meta = 0
+    for group in optimizer.param_groups:
+        given = group.get("param_names") or ()
+        parameters = group["params"]
+        own = given if len(given) == len(parameters) else [None] * len(parameters)
+        live.append([Entry(names.get(id(p), name), tuple(p.shape)) for p, name in zip(parameters, own, strict=True)])
+        meta += sum(parameter.is_meta for parameter in parameters)
+    if meta:
+        raise RebuildError(
+            f"{counted(meta, 'parameter')} of this {type(optimizer).__name__} are on the meta device, and loading puts "
+            "others in their place",
+            hint="fill the model first, make the optimizer then, and load it after that",
+        )
+    return live
+
+
+def _check_options(optimizer: Optimizer, saved: SavedState) -> None:
+    """Refuse the options of another optimizer; one that was never stepped has nothing else to tell by."""
+    has = {option for group in saved.groups for option in group.values}
+    lacks = [
+        name for name, value in optimizer.defaults.items() if type(value) in (int, float, tuple) and name not in has
+    ]
+    alien = sorted(has & _OPTIONS - optimizer.defaults.keys())
+    if has and lacks and alien:
+        name = type(optimizer).__name__
+        raise MismatchError(
+            f"this is the state of another optimizer than {name}",
+            found=f"{name} has {listed(lacks, _LISTED)}; the file has {listed(alien, _LISTED)}",
+            hint=_ANOTHER,
+        )
+
+
+def _check_kept(optimizer: Optimizer, saved: SavedState, assignment: Assignment) -> None:
+    """Refuse the state of another optimizer: torch would take it, and fail or go wrong at the next step."""
+    chosen = [saved.states[key] for key in assignment.keys if key is not None and saved.states.get(key)]
+    has = {slot for state in chosen for slot in state}
+    every = set.intersection(*map(set, chosen)) if chosen else set()
+    kind = type(optimizer)
+    is_torchs = kind.__module__.split(".")[:2] == ["torch", "optim"]
+    own = {slot for state in optimizer.state.values() if isinstance(state, dict) for slot in state}
+    if is_torchs and kind.__name__ in _KEEPS:
+        keeps: Sequence[object] = _KEEPS[kind.__name__]
+        is_wrong = bool(chosen) and not every.issuperset(keeps)
+    elif is_torchs and kind.__name__ == "SGD":
+        keeps, is_wrong = (_SGD,), bool(has - {_SGD})
+    else:
+        keeps, is_wrong = sorted(map(str, own)), bool(own and has) and own.isdisjoint(has)
+    if is_wrong:
+        raise MismatchError(
+            f"this is the state of another optimizer than {kind.__name__}",
+            found=f"{kind.__name__} keeps {listed([shown(slot) for slot in keeps], _LISTED)}; the file has "
+            f"{listed(sorted(shown(slot) for slot in has), _LISTED)}",
+            hint=_ANOTHER,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Goal:
+    """A parameter whose state is being prepared."""
+
+    parameter: torch.Tensor
+    name: str
+    has_own_step: bool
+    """Whether its step lies where the parameter does, as kernels that never ask the CPU want it."""
+
+
+@dataclass(slots=True)
+class _Build:
+    """The states of an optimizer on their way: tensors that are filled later, all else as it is."""
+
+    attributes: Mapping[int, object]
+    assignment: Assignment
+    jobs: list[Job] = field(default_factory=list)
+    pairs: list[Pair] = field(default_factory=list)
+    mismatched: list[Mismatch] = field(default_factory=list)
+    made: dict[tuple[int, torch.dtype, torch.device], torch.Tensor] = field(default_factory=dict)
+    """What has been made for a tensor of the file: what was one tensor stays one."""
+    visited: int = 0
+    used: set[tuple[int, object]] = field(default_factory=set)
+    """Memory that is already being filled: two tensors of a file do not go to one place."""
+
+    def check_factors(self, goal: _Goal, saved: SavedState, key: object) -> None:
+        """Whether rows and columns that stand for a matrix are those of this parameter."""
+        own, state = tuple(goal.parameter.shape), saved.states[key]
+        if saved.shape(key) in (None, own) or not ALIKE.isdisjoint(map(str, state)):
+            return
+        ref = next(state[rows] for rows, _ in FACTORED if rows in state)
+        if isinstance(ref, TensorRef):
+            target = Target(f"{goal.name} (in rows and columns)", own, str(ref.dtype), is_parameter=False)
+            self.mismatched.append(Mismatch(target, ref))
+
+    def state(self, goal: _Goal, saved: Mapping[object, object], own: Mapping[object, Any]) -> dict[object, object]:
+        """One parameter's state; `own` is what the optimizer has."""
+        return {key: self._value(goal, (key,), value, own.get(key)) for key, value in saved.items()}
+
+    def _value(self, goal: _Goal, path: tuple[object, ...], value: object, own: object) -> object:
+        name = f"{goal.name}.{'.'.join(map(str, path))}"
+        self.visited += 1
+        if len(path) > _DEEPEST or self.visited > _MOST:
+            raise RebuildError(f"the state of {shown(goal.name)} has too much in it", where=shown(name))
+        if isinstance(value, TensorRef) and "array" not in value.traits:
+            return self._tensor(goal, path, value, own, name)
+        if isinstance(value, dict):
+            olds = own if isinstance(own, dict) else {}
+            return {key: self._value(goal, (*path, key), item, olds.get(key)) for key, item in value.items()}
+        if isinstance(value, (list, tuple)):
+            old = list(own) if isinstance(own, (list, tuple)) and len(own) == len(value) else [None] * len(value)
+            items: list[object] = [
+                self._value(goal, (*path, at), item, each)
+                for at, (item, each) in enumerate(zip(value, old, strict=True))
+            ]
+            return tuple(items) if type(value) is tuple else items
+        return value if is_plain(value) else real_or_refused(value, self.attributes, name)
+
+    def _tensor(self, goal: _Goal, path: tuple[object, ...], ref: TensorRef, own: object, name: str) -> object:
+        """A tensor to be filled: the optimizer's own where it has one that is right, else a new one."""
+        if path == (_STEP,) and type(own) in (int, float) and ref.numel == 1:  # this optimizer counts in numbers
+            return int(ref.numpy().item()) if type(own) is int else float(ref.numpy().item())
+        dtype, device = _wanted(goal, path[-1], ref)
+        mine = own if isinstance(own, torch.Tensor) and _is_right(own, dtype, device, goal, path[-1]) else None
+        shape = ref.shape
+        if path[-1] in ALIKE:
+            shape = tuple(goal.parameter.shape)
+        elif mine is not None and len(path) == 1:  # lists of what was seen lately grow as they like
+            shape = tuple(mine.shape)
+        if mine is not None and tuple(mine.shape) != shape:
+            mine = None
+        target = Target(name, shape, str(dtype_of(dtype if mine is None else mine.dtype)), is_parameter=False)
+        if ref.shape != shape:
+            self.mismatched.append(Mismatch(target, ref))
+            return None
+        if ref.storage.location == "meta":
+            raise RebuildError("this state was saved from the meta device, without data", where=shown(name))
+        check_kinds(name, ref.dtype.name, target.dtype)
+        self.pairs.append(Pair(target, ref, self.assignment.rule, self.assignment.sure))
+        if mine is not None and self._is_unused(mine):
+            self.jobs.append(Job(name, mine, ref))
+            return mine
+        seen = (id(ref), dtype, device)
+        if seen not in self.made:
+            made = _like(goal.parameter, shape, dtype, device)
+            self.made[seen] = made
+            self.jobs.append(Job(name, made, ref, is_fresh=True))
+        return self.made[seen]
+
+    def _is_unused(self, tensor: torch.Tensor) -> bool:
+        place = (tensor.untyped_storage().data_ptr(), tensor.storage_offset())
+        is_new = not tensor.numel() or place not in self.used
+        self.used.add(place)
+        return is_new
+
+
+def _is_right(own: torch.Tensor, dtype: torch.dtype, device: torch.device, goal: _Goal, slot: object) -> bool:
+    """Whether a tensor that the optimizer has can be filled where it is. Its dtype is the optimizer's business."""
+    is_kept = slot != _STEP or not goal.has_own_step or own.dtype == dtype
+    return own.device == device and own.layout is torch.strided and is_kept
+
+
+def _wanted(goal: _Goal, slot: object, ref: TensorRef) -> tuple[torch.dtype, torch.device]:
+    """What torch makes of a tensor of a parameter's state."""
+    parameter = goal.parameter
+    if slot == _STEP:
+        return (torch.float32, parameter.device) if goal.has_own_step else (torch_dtype(ref.dtype), CPU)
+    is_cast = parameter.is_floating_point() and ref.dtype.kind == "float"
+    return parameter.dtype if is_cast else torch_dtype(ref.dtype), parameter.device
+
+
+def _like(parameter: torch.Tensor, shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    """An empty tensor; of a parameter's shape in its memory format, as optimizers make them."""
+    if shape == tuple(parameter.shape):
+        return torch.empty_like(parameter, dtype=dtype, device=device, requires_grad=False).detach()
+    return torch.empty(shape, dtype=dtype, device=device)
+
+
+def _told(saved: SavedState, assignment: Assignment, entries: Sequence[Entry]) -> Iterator[str]:
+    """How states were given out, and who got none."""
+    used = {key for key in assignment.keys if key is not None}
+    yield f"states given to {counted(len(used), 'parameter')} {assignment.rule}"
+    if assignment.rule != "by name":
+        yield "the file does not know the parameters' names: an optimizer made of named_parameters() saves them"
+    named = [
+        (entry.name or f"[{at}]", key) for at, (entry, key) in enumerate(zip(entries, assignment.keys, strict=True))
+    ]
+    unknown = [shown(name) for name, key in named if key is None]
+    if unknown:
+        yield f"not in the file, and left as they are: {listed(unknown, _LISTED)}"
+    new = [shown(name) for name, key in named if key is not None and not saved.states.get(key)]
+    if new and any(saved.states.values()):
+        yield f"without a state in the file, so they begin anew: {listed(new, _LISTED)}"
+    idle = [saved.names.get(key, key) for key in saved.keys if key not in used and saved.states.get(key)]
+    if idle:
+        names = listed([shown(name) for name in idle], _LISTED)
+        yield f"states of parameters that this optimizer does not hold, left: {names}"
+
+
+def follow_parameters(optimizer: Optimizer) -> None:
+    """Bring an optimizer's state to where its parameters have been moved."""
+    for group in optimizer.param_groups:
+        own_step = bool(group.get("fused") or group.get("capturable"))
+        for parameter in group["params"]:
+            if parameter in optimizer.state:
+                optimizer.state[parameter] = _moved(optimizer.state[parameter], parameter.device, own_step)
+
+
+def _moved(value: Any, device: torch.device, own_step: bool, key: object = None) -> Any:
+    if isinstance(value, torch.Tensor):
+        return value if key == _STEP and not own_step else value.to(device)
+    if isinstance(value, dict):
+        return {name: _moved(item, device, own_step, name) for name, item in value.items()}
+    if type(value) in (list, tuple):
+        return type(value)(_moved(item, device, own_step) for item in value)
+    return value

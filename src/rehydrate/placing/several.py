@@ -1,0 +1,325 @@
+"""Several objects filled from one file: a model, its optimizer, a schedule; all of them or none.
+
+Everything is found, checked and prepared before anything is touched, and what was touched is put back where a later
+one fails. Models are filled as `into` fills one; optimizers by `optimizers`, with the names and the order that their
+models have in the same file; whatever else has a `load_state_dict` is given plain data, and a copy of its own state is
+kept until all is done.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+from rehydrate.checkpoint.checkpoint import Checkpoint
+from rehydrate.checkpoint.tensor import TensorRef
+from rehydrate.checkpoint.weights import Weights
+from rehydrate.collector import collector_paused
+from rehydrate.errors import MismatchError, RehydrateError
+from rehydrate.formats.opening import open_checkpoint
+from rehydrate.matching.match import Match
+from rehydrate.placing import into
+from rehydrate.placing.devices import CPU, Device, resolve
+from rehydrate.placing.filling import Filled, fill
+from rehydrate.placing.optimizer_layout import Ordered
+from rehydrate.placing.optimizers import follow_parameters, has_own_loading, prepare_optimizer
+from rehydrate.placing.parts_of_runs import Found, found_parts, left_told
+from rehydrate.placing.plan import Job
+from rehydrate.placing.prepared import Prepared
+from rehydrate.placing.ranks import ranks_told
+from rehydrate.placing.records import is_plain, is_same, real_or_refused
+from rehydrate.placing.targets import saved_tensors
+from rehydrate.placing.undo import Undo, Undoing
+from rehydrate.storage.source import Where
+from rehydrate.text import shown
+
+__all__ = ["load_several", "prepare_module"]
+
+_CONTAINERS = (dict, list, tuple, set, frozenset)
+
+
+def load_several(
+    objects: Mapping[str, object],
+    where: Where | Checkpoint,
+    *,
+    device: Device | None = None,
+    mapped: bool = True,
+) -> Match:
+    """Fill every object from the part of the file that its key names, or none of them.
+
+    Keys are those of the file; where it has no such part, its other usual names are tried, and that is told. Gives one
+    match, in which every name begins with its object's key. Raises what filling each of them raises, `TypeError` for
+    what cannot be filled, `NoSuchTensorError` and `AmbiguousError` where a part cannot be told.
+    """
+    _check_kinds(objects)
+    goal = None if device is None else resolve(device)
+    with collector_paused():
+        checkpoint = open_checkpoint(where)
+        try:
+            parts = found_parts(objects, checkpoint)
+            prepared = _prepared(objects, parts, checkpoint, CPU if goal is None else goal)
+            matches, filled = _done(objects, prepared, CPU if goal is None else goal, mapped)
+            left = left_told(parts, checkpoint)
+        finally:
+            if checkpoint is not where:
+                checkpoint.close()
+    if goal is not None:
+        _move(objects, goal)
+    told = [sentence for part in parts.values() for sentence in part.told]
+    return _together(objects, matches, [*told, *filled.told, *left, *ranks_told()])
+
+
+def prepare_module(model: nn.Module, checkpoint: Checkpoint, which: str | None, goal: torch.device = CPU) -> Prepared:
+    """Check a part of a checkpoint against a model; `goal` is where tensors of the meta device become real."""
+    incoming = into._incoming(model, checkpoint, which)
+    tensors, real = incoming.tensors, incoming.real
+    if tensors is not None and real is not None:
+
+        def rehearsed(filled: Filled) -> Match:
+            return _told_after(model, into._put_rehearsed(model, incoming, tensors, real, goal), incoming)
+
+        return Prepared(incoming.match, lambda: Undo(model), rehearsed)
+    present = saved_tensors(model)
+    jobs = [Job(pair.target.name, present[pair.target.name], pair.source, pair.part) for pair in incoming.match.pairs]
+    named = {job.name for job in jobs}
+    counters = [tensor for name, tensor in present.items() if tensor.is_meta and name not in named]
+    into._check_real(model, [*(job.tensor for job in jobs), *counters])
+
+    def after(filled: Filled) -> Match:
+        made = {id(tensor): torch.zeros_like(tensor, device=goal) for tensor in counters}
+        into._replace(model, made | filled.fresh)
+        return _told_after(model, incoming.match, incoming)
+
+    return Prepared(incoming.match, lambda: Undo(model, values=False), after, tuple(jobs))
+
+
+def _told_after(model: nn.Module, match: Match, incoming: into._Incoming) -> Match:
+    return replace(match, told=(*match.told, *into._afterwards(model, match, incoming)))
+
+
+def _check_kinds(objects: Mapping[str, object]) -> None:
+    """Refuse what nothing can be put into, before a file is looked at."""
+    if not isinstance(objects, Mapping) or not objects:
+        raise TypeError("expected a dictionary of objects to fill, such as {'model': model, 'optimizer': optimizer}")
+    for key, value in objects.items():
+        if not isinstance(key, str):
+            raise TypeError(f"objects are named as the file names them, by strings; got {shown(repr(key))}")
+        if isinstance(value, type):
+            raise TypeError(f"{shown(key)!r} is a class; build it first")
+        if not callable(getattr(value, "load_state_dict", None)):
+            what = type(value).__name__
+            raise TypeError(
+                f"{shown(key)!r} is a {what} and cannot be filled; rh.open(where).tree[{key!r}] reads what the file has"
+                if is_plain(value) or isinstance(value, _CONTAINERS)
+                else f"{shown(key)!r} is a {what}, which has no load_state_dict"
+            )
+    if len({id(value) for value in objects.values()}) < len(objects):
+        raise TypeError("the same object is to be filled twice")
+
+
+# --- preparing ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """The models that are filled along, for the optimizers that hold their parameters."""
+
+    names: Mapping[int, tuple[str, str]]
+    """Of each parameter, by `id`: its model's key, and its name there."""
+    orders: Mapping[str, tuple[Ordered, ...]]
+    """Of each model its parameters as they lie in the file, but those that are something else here."""
+
+
+def _prepared(
+    objects: Mapping[str, object], parts: Mapping[str, Found], checkpoint: Checkpoint, goal: torch.device
+) -> dict[str, Prepared]:
+    """Every object, models first: optimizers ask for theirs. Raises before anything is touched."""
+    prepared: dict[str, Prepared] = {}
+    for key, value in objects.items():
+        if isinstance(value, nn.Module):
+            prepared[key] = _named(key, prepare_module, value, checkpoint, parts[key].which, goal)
+    known = _known(objects, prepared, parts, checkpoint)
+    for key, value in objects.items():
+        part = parts[key]
+        if isinstance(value, Optimizer) and not has_own_loading(value):
+            names, order = _for_optimizer(value, known)
+            prepared[key] = _named(
+                key, prepare_optimizer, value, part.value, checkpoint.attributes, where=key, names=names, order=order
+            )
+        elif not isinstance(value, nn.Module):
+            prepared[key] = _named(key, _prepare_other, value, part.value, checkpoint.attributes, key)
+    return prepared
+
+
+def _named(key: str, prepare: Callable[..., Prepared], *args: Any, **kwargs: Any) -> Prepared:
+    """Prepare, and have an error say which of the objects it is about."""
+    try:
+        return prepare(*args, **kwargs)
+    except RehydrateError as error:
+        error.where = f"{shown(key)}: {error.where}" if error.where else shown(key)
+        raise
+
+
+def _prepare_other(value: Any, part: object, attributes: Mapping[int, object], key: str) -> Prepared:
+    """A schedule, a scaler, anything that has state: real data for it, and its own to go back to."""
+    real = real_or_refused(part, attributes, key)
+    match = Match(type(value).__name__, ())
+
+    def after(filled: Filled) -> Match:
+        try:
+            value.load_state_dict(real)
+        except Exception as error:
+            raise MismatchError(
+                f"{type(value).__name__}.load_state_dict does not take what the file has",
+                where=shown(key),
+                found=f"{type(error).__name__}: {shown(str(error), 300)}",
+            ) from error
+        return match
+
+    return Prepared(match, lambda: _AsItWas(value), after)
+
+
+class _AsItWas:
+    """Something with state, whatever it is: its attributes, and a copy of what it says its state is."""
+
+    def __init__(self, value: Any) -> None:
+        self._value = value
+        self._attributes = dict(getattr(value, "__dict__", {}))
+        self._state = copy.deepcopy(value.state_dict()) if callable(getattr(value, "state_dict", None)) else None
+
+    def put_back(self) -> None:
+        """Make it that again."""
+        own = getattr(self._value, "__dict__", {})
+        own.clear()
+        own.update(self._attributes)
+        if self._state is not None and not is_same(self._value.state_dict(), self._state):
+            self._value.load_state_dict(self._state)
+
+
+def _known(
+    objects: Mapping[str, object], prepared: Mapping[str, Prepared], parts: Mapping[str, Found], checkpoint: Checkpoint
+) -> _Known:
+    names: dict[int, tuple[str, str]] = {}
+    orders: dict[str, tuple[Ordered, ...]] = {}
+    if not any(isinstance(value, Optimizer) for value in objects.values()):
+        return _Known(names, orders)
+    for key, value in objects.items():
+        if isinstance(value, nn.Module):
+            own = dict(value.named_parameters())
+            for name, parameter in own.items():
+                names.setdefault(id(parameter), (key, name))
+            orders[key] = _order(prepared[key].match, own, checkpoint.weights(parts[key].which))
+    return _Known(names, orders)
+
+
+def _order(match: Match, own: Mapping[str, object], weights: Weights) -> tuple[Ordered, ...]:
+    """A model's parameters in the file's order; not those that are made of something else than one tensor as it is."""
+    places = {name: at for at, name in enumerate(weights.as_saved or ())}
+    places |= {name: at for at, name in enumerate(weights)}
+    found = {
+        places[pair.source.name]: Ordered(pair.source.name, pair.target.name, pair.target.shape)
+        for pair in match.pairs
+        if pair.target.name in own and not pair.part and pair.source.shape == pair.target.shape
+        if isinstance(pair.source, TensorRef) and pair.source.name in places
+    }
+    return tuple(found[place] for place in sorted(found))
+
+
+def _for_optimizer(optimizer: Optimizer, known: _Known) -> tuple[dict[int, str], tuple[Ordered, ...]]:
+    """The names of an optimizer's parameters and the order of their models in the file."""
+    held = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    keys = {known.names[id(parameter)][0] for parameter in held if id(parameter) in known.names}
+    is_one = len(keys) == 1
+    names = {
+        id(parameter): name if is_one else f"{key}.{name}"
+        for parameter in held
+        for key, name in [known.names.get(id(parameter), ("", ""))]
+        if key
+    }
+    if is_one:
+        return names, known.orders[keys.pop()]
+    order = [
+        replace(ordered, name=f"{key}.{ordered.name}")
+        for key, inside in known.orders.items()
+        if key in keys
+        for ordered in inside
+    ]
+    return names, tuple(order)
+
+
+# --- doing -------------------------------------------------------------------------------------------------------
+
+
+def _done(
+    objects: Mapping[str, object], prepared: Mapping[str, Prepared], goal: torch.device, mapped: bool
+) -> tuple[dict[str, Match], Filled]:
+    """The one place that touches the objects. What may refuse is done before what cannot be put back at any size."""
+    order = sorted(prepared, key=lambda key: _turn(objects[key], prepared[key]))
+    matches: dict[str, Match] = {}
+
+    def after(filled: Filled) -> None:
+        for key in order:
+            matches[key] = prepared[key].after(filled)
+
+    filled = fill(
+        [job for key in order for job in prepared[key].jobs],
+        goal=goal,
+        mapped=mapped,
+        before=lambda: _Together([prepared[key].before() for key in order]),
+        after=after,
+    )
+    return matches, filled
+
+
+def _turn(value: object, prepared: Prepared) -> int:
+    """Schedules before optimizers, which have the last word on rates; models that load by code of their own last."""
+    if isinstance(value, nn.Module):
+        return 2 if prepared.jobs else 3
+    return 1 if isinstance(value, Optimizer) else 0
+
+
+class _Together:
+    """Several things as they were."""
+
+    def __init__(self, each: Sequence[Undoing]) -> None:
+        self._each = each
+
+    def put_back(self) -> None:
+        """All of them, the last first; one that fails does not keep the others from it."""
+        failed: Exception | None = None
+        for each in reversed(self._each):
+            try:
+                each.put_back()
+            except Exception as error:  # noqa: BLE001 - somebody's own code may refuse its own state
+                failed = error
+        if failed is not None:
+            raise failed
+
+
+def _move(objects: Mapping[str, object], goal: Any) -> None:
+    for value in objects.values():
+        if isinstance(value, nn.Module):
+            value.to(goal)
+    for value in objects.values():
+        if isinstance(value, Optimizer):
+            follow_parameters(value)
+
+
+def _together(objects: Mapping[str, object], matches: Mapping[str, Match], told: Sequence[str]) -> Match:
+    """One match of all, in which every name begins with its object's key."""
+    in_order = [(key, matches[key]) for key in objects]
+    return Match(
+        model=", ".join(f"{shown(key)} ({match.model})" for key, match in in_order),
+        pairs=tuple(
+            replace(pair, target=replace(pair.target, name=f"{key}.{pair.target.name}"))
+            for key, match in in_order
+            for pair in match.pairs
+        ),
+        told=(*(f"{shown(key)}: {sentence}" for key, match in in_order for sentence in match.told), *told),
+    )
