@@ -383,9 +383,9 @@ def test_position_embeddings_are_resampled_behind_what_is_kept() -> None:
         (Chunk("fc.*", ("a.*", "b.*", "c.*", "d.*")), "2 tensors", "has no 4 equal parts along dimension 0"),
         (Chunk("fc.*", ("a.*", "b.*"), sizes=(3, 4)), "2 tensors", "is 6 long along dimension 0, not 7"),
         (Unstack("scale", "scale.{i}"), "1 tensor", "has no dimension 0"),
-        (Concat(("fc.weight", "fc.bias"), "fc"), "1 tensor", "cannot be put together"),
-        (Concat(("fc.bias", "scale"), "fc", axis=-1), "1 tensor", "no dimension -1"),
-        (Concat(("fc.weight", "pos"), "fc", axis=-1), "1 tensor", "the parts have other dimensions"),
+        (Concat(("fc.weight", "fc.bias"), "fc"), "1 set", "cannot be put together"),
+        (Concat(("fc.bias", "scale"), "fc", axis=-1), "1 set", "no dimension -1"),
+        (Concat(("fc.weight", "pos"), "fc", axis=-1), "1 set", "the parts have other dimensions"),
     ],
     ids=called,
 )

@@ -17,7 +17,7 @@ their order; `{i}` writes the digits as they were, and arithmetic a new number.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import translate
 from functools import lru_cache
@@ -239,7 +239,7 @@ def escaped(name: str) -> str:
     return _SPECIAL.sub(lambda found: f"[{found[0]}]", name)
 
 
-def found_in(names: Mapping[str, object], glob: str) -> Iterator[tuple[str, Captured]]:
+def found_in(names: Collection[str], glob: str) -> Iterator[tuple[str, Captured]]:
     """Those of the names that a pattern means, in their order, and what its signs stand for in each."""
     wanted = pattern(glob)
     if wanted.literal is not None:
