@@ -28,6 +28,7 @@ from rehydrate.matching.match import Match, match_weights, named_alike, wrapper_
 from rehydrate.placing.beside import has_composites, holds_tensors, values_beside
 from rehydrate.placing.devices import CPU, Device, resolve
 from rehydrate.placing.dtypes import dtype_of
+from rehydrate.placing.fresh import Fresh
 from rehydrate.placing.rehearsal import has_own_way, match_of, rehearse
 from rehydrate.placing.targets import check_kinds, every_tensor, saved_tensors, targets_of, without_old_counters
 from rehydrate.placing.tensors import Storages
@@ -36,7 +37,7 @@ from rehydrate.placing.values import real_values
 from rehydrate.storage.source import Where
 from rehydrate.text import counted, listed, shown
 
-__all__ = ["load_into"]
+__all__ = ["load_fresh", "load_into"]
 
 _Copy = tuple[str, torch.Tensor, torch.Tensor]
 """A tensor of the model, by name, and what goes into it."""
@@ -52,9 +53,23 @@ def load_into(
     """Put a checkpoint into `model`; see `rehydrate.load_into`."""
     if not isinstance(model, nn.Module):
         raise TypeError(f"expected a torch.nn.Module, got {type(model).__name__}; a class is built by load_model")
+    return load_fresh(model, where, None, device=device, which=which)
+
+
+def load_fresh(
+    model: nn.Module,
+    where: Where | Checkpoint,
+    fresh: Fresh | None,
+    *,
+    device: Device | None = None,
+    which: str | None = None,
+) -> Match:
+    """Put a checkpoint into a model that may just have been built, and then lacks what a constructor fills in."""
     goal = None if device is None else resolve(device)
     with collector_paused():
         incoming = _opened(model, where, which)
+        if fresh is not None:  # while nothing is loaded yet: what is written down there is done in order
+            fresh.fill(tensor for name, tensor in every_tensor(model).items() if name not in incoming.tensors)
         match = _put(model, incoming, CPU if goal is None else goal)
     if goal is not None:
         model.to(goal)
