@@ -224,6 +224,11 @@ class _Operators(TorchDispatchMode):
         self._apart = torch.Generator()
         """Random numbers for trying a call out."""
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Nothing is compiled here, and torch would import its compiler for seconds to have that said."""
+        return False
+
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Put it off, or do it, after whatever was put off of what it looks at."""
         kwargs = kwargs or {}
