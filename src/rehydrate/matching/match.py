@@ -1,61 +1,29 @@
 """Match: which tensor of a checkpoint goes to which tensor of a model, and what does not fit.
 
-Pure: it looks at names, shapes and dtypes and moves nothing. A name that is missing on one side or has another shape
-makes the match false; nothing is ever forgiven in silence. Names that differ only by a wrapper on the model's side
-(`module.` of DataParallel) are paired, and the match says so.
+Pure: it looks at names, shapes and dtypes and moves nothing. Rules that the caller gives come first (`rule`); what is
+left finds itself (`matcher`); then what the caller allows is forgiven (`allow`), and nothing else is. A match prints
+itself (`report`), is false while anything is wrong, and knows the rules that it comes to, so that a file keeps them.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from rehydrate.checkpoint.tensor import TensorRef
 from rehydrate.checkpoint.weights import Weights
 from rehydrate.checkpoint.wrappers import front
 from rehydrate.errors import MismatchError
+from rehydrate.matching.allow import Allow, forgive
+from rehydrate.matching.heads import head_of
+from rehydrate.matching.matcher import Found, find
+from rehydrate.matching.pairs import Mismatch, Pair, Target, elements
+from rehydrate.matching.report import advice, problems, report, totals, verdict, wrong_counts
+from rehydrate.matching.rule import Rule, apply_rules
 from rehydrate.matching.values import Value
-from rehydrate.text import counted, dimensions, nearest, shown
 
 __all__ = ["Match", "Mismatch", "Pair", "Target", "match_weights", "named_alike", "wrapper_prefix"]
-
-_LISTED = 10
-"""Names of each kind that a message shows; there may be ten thousand."""
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """A tensor that a model has: what `state_dict()` calls it, its shape, and whether it is learned."""
-
-    name: str
-    shape: tuple[int, ...]
-    dtype: str
-    is_parameter: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Pair:
-    """A tensor of the model and what it gets of the checkpoint."""
-
-    target: Target
-    source: Value
-    """A tensor of the file, or what is made of some."""
-    rule: str = "by name"
-    """How the two were found to belong together, in a few words."""
-    sure: str = "certain"
-    """`certain`: the names say so. `likely`: names and shapes suggest it."""
-    part: tuple[tuple[int, int], ...] = ()
-    """What of the target is filled: for each dimension the first and the one behind the last; () for all of it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Mismatch:
-    """Two tensors of one name that do not have one shape."""
-
-    target: Target
-    source: TensorRef
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -67,122 +35,172 @@ class Match:
     pairs: tuple[Pair, ...]
     missing: tuple[Target, ...] = ()
     """Tensors of the model that the checkpoint lacks."""
-    unexpected: tuple[TensorRef, ...] = ()
+    unexpected: tuple[Value, ...] = ()
     """Tensors of the checkpoint that the model lacks."""
     mismatched: tuple[Mismatch, ...] = ()
     complaints: tuple[str, ...] = ()
     """What the model's own loading code said against it, in its words."""
-    told: tuple[str, ...] = field(default=())
+    told: tuple[str, ...] = ()
     """What was taken off or changed on the way, and what to know afterwards: sentences."""
+    kept: tuple[Target, ...] = ()
+    """Tensors of the model that keep their own values because that was allowed."""
+    reinitialised: tuple[str, ...] = ()
+    """Names of those among them whose modules are to be initialised anew."""
+    aside: tuple[Value, ...] = ()
+    """Tensors of the checkpoint that are left aside because that was allowed."""
+    computed: tuple[Target, ...] = ()
+    """Buffers that the model's constructor computes and that keep its values: the checkpoint has none that fit."""
+    ignored: tuple[Value, ...] = ()
+    """Tensors of the checkpoint that hold nothing for a model: such buffers, and an optimizer's."""
+    resized: int = 0
+    """How many of `pairs` are of another size than the checkpoint's, because that was allowed."""
+    allowed: tuple[str, ...] = ()
+    """Each pattern of `Allow`, and what it forgave: sentences."""
+    rules: tuple[Rule, ...] = ()
+    """What, applied to the checkpoint's weights with `apply_rules`, gives the names and shapes of the model."""
+    floor: float = 0.0
+    """The part of the parameters below which a match is false whatever was allowed."""
+    head: str = ""
+    """What differs, in words, if it is the head and nothing else."""
+    hints: tuple[str, ...] = ()
+    """What to try: sentences."""
+    in_file: int = 0
+    """Tensors of the checkpoint."""
+    used: int = 0
+    """Tensors of the checkpoint that the model gets something of."""
 
     def __bool__(self) -> bool:
-        return not (self.missing or self.unexpected or self.mismatched or self.complaints)
+        return self.is_covered and not (self.missing or self.unexpected or self.mismatched or self.complaints)
 
     @property
     def coverage(self) -> float:
         """The part of the model's parameters, by elements, that the checkpoint fills; 1.0 for a model without any."""
-        filled = _elements(pair.target for pair in self.pairs)
-        every = filled + _elements(self.missing) + _elements(wrong.target for wrong in self.mismatched)
+        filled = sum(pair.filled for pair in self.pairs if pair.target.is_parameter)
+        every = (
+            elements(pair.target for pair in self.pairs)
+            + elements(self.missing)
+            + elements(wrong.target for wrong in self.mismatched)
+            + elements(self.kept)
+            + elements(self.computed)
+        )
         return filled / every if every else 1.0
 
+    @property
+    def tensors(self) -> int:
+        """How many tensors the model has."""
+        return sum(map(len, (self.pairs, self.missing, self.mismatched, self.kept, self.computed)))
+
+    @property
+    def is_covered(self) -> bool:
+        """Whether as much of the parameters is filled as must be."""
+        return not self.floor or self.coverage >= self.floor
+
     def __str__(self) -> str:
-        return "\n".join([self._counts(), *(f"  {sentence}" for sentence in self.told), *self._wrong()])
+        return report(self)
 
     def __repr__(self) -> str:
-        return f"<Match {self._counts()}>"
+        return f"<Match {totals(self)}; {verdict(self)}>"
 
-    def _counts(self) -> str:
-        tensors = len(self.pairs) + len(self.missing) + len(self.mismatched)
-        fit = f"{len(self.pairs):,} of {counted(tensors, 'tensor')} fit"
-        return f"{self.model}: {fit}, {100 * self.coverage:.4g} % of its parameters"
-
-    def _wrong(self) -> list[str]:
-        """Counts first, then names and shapes, in the words that torch uses."""
-        lines: list[str] = []
-        if self.missing:
-            others = [ref.name for ref in self.unexpected]
-            names = [_with_guess(target.name, others) for target in self.missing[:_LISTED]]
-            lines.append(f"  Missing key(s) in state_dict: {_counted_list(names, len(self.missing))}")
-        if self.unexpected:
-            others = [target.name for target in self.missing]
-            names = [_with_guess(ref.name, others) for ref in self.unexpected[:_LISTED]]
-            lines.append(f"  Unexpected key(s) in state_dict: {_counted_list(names, len(self.unexpected))}")
-        lines.extend(
-            f"  size mismatch for {shown(wrong.target.name)}: the checkpoint has {dimensions(wrong.source.shape)}, "
-            f"the model {dimensions(wrong.target.shape)}"
-            for wrong in self.mismatched[:_LISTED]
-        )
-        if len(self.mismatched) > _LISTED:
-            lines.append(f"  and {len(self.mismatched) - _LISTED:,} more of other sizes")
-        lines.extend(f"  {shown(complaint, 400)}" for complaint in self.complaints[:_LISTED])
-        if len(self.complaints) > _LISTED:
-            lines.append(f"  and {len(self.complaints) - _LISTED:,} more complaints")
-        return lines
+    def __rich_repr__(self) -> Iterator[tuple[str, object]]:
+        yield "model", self.model
+        yield "fit", f"{len(self.pairs)} of {self.tensors}"
+        yield "coverage", self.coverage
+        yield "verdict", verdict(self)
 
     def to_dict(self) -> dict[str, Any]:
         """The same as plain data, for JSON."""
         return {
             "ok": bool(self),
+            "verdict": verdict(self),
             "model": self.model,
             "coverage": self.coverage,
-            "pairs": [{"target": pair.target.name, "source": pair.source.name} for pair in self.pairs],
-            "missing": [{"name": target.name, "shape": list(target.shape)} for target in self.missing],
-            "unexpected": [{"name": ref.name, "shape": list(ref.shape)} for ref in self.unexpected],
+            "floor": self.floor,
+            "file": {"tensors": self.in_file, "used": self.used},
+            "pairs": [_pair_as_dict(pair) for pair in self.pairs],
+            "missing": [_as_dict(target) for target in self.missing],
+            "unexpected": [_as_dict(value) for value in self.unexpected],
             "mismatched": [
                 {
                     "name": wrong.target.name,
                     "model": list(wrong.target.shape),
                     "checkpoint": list(wrong.source.shape),
+                    "hint": wrong.hint,
                 }
                 for wrong in self.mismatched
             ],
+            "kept": [_as_dict(target) for target in self.kept],
+            "reinitialised": list(self.reinitialised),
+            "aside": [_as_dict(value) for value in self.aside],
+            "computed": [_as_dict(target) for target in self.computed],
+            "ignored": [_as_dict(value) for value in self.ignored],
             "complaints": list(self.complaints),
             "told": list(self.told),
+            "allowed": list(self.allowed),
+            "hints": list(self.hints),
+            "rules": [rule.to_dict() for rule in self.rules],
         }
 
     def raise_if_bad(self) -> None:
         """Raise `MismatchError` unless everything fits."""
         if self:
             return
-        wrong = [
-            f"{len(group):,} {what}"
-            for group, what in (
-                (self.missing, "missing"), (self.unexpected, "unexpected"), (self.mismatched, "of another size"),
-                (self.complaints, "refused by the model"),
-            )
-            if group
-        ]  # fmt: skip
         raise MismatchError(
-            f"the checkpoint does not fit {self.model}: {', '.join(wrong)} (Error(s) in loading state_dict)",
-            found="\n".join(line.strip() for line in self._wrong()),
-            hint=_advice(self),
+            f"the checkpoint does not fit {self.model}: {wrong_counts(self)} (Error(s) in loading state_dict)",
+            found="\n".join(problems(self)),
+            hint=advice(self),
         )
 
 
-def match_weights(weights: Weights, targets: Sequence[Target], model: str) -> Match:
-    """Hold a checkpoint's weights against a model's tensors, by name and shape."""
+def match_weights(
+    weights: Weights,
+    targets: Sequence[Target],
+    model: str,
+    *,
+    rules: Sequence[Rule] = (),
+    allow: Allow = Allow(),  # noqa: B008 - frozen
+) -> Match:
+    """Hold a checkpoint's weights against a model's tensors.
+
+    `rules` change the weights' names and shapes first; what they leave is found by itself. `model` is what reports
+    call the model. Raises `MismatchError` where a rule cannot be applied.
+    """
     told = list(weights.removed)
-    prefix = wrapper_prefix([target.name for target in targets], weights)
-    by_name = {target.name.removeprefix(prefix): target for target in targets}
+    values: Mapping[str, Value] = weights.tensors
+    if rules:
+        applied = apply_rules(values, rules)
+        values = applied.values
+        told += applied.told
+    prefix = wrapper_prefix([target.name for target in targets], values)
     if prefix:
         told.append(f"the model is wrapped; its prefix {prefix!r} was put before every name")
-    pairs: list[Pair] = []
-    mismatched: list[Mismatch] = []
-    for name, target in by_name.items():
-        source = weights.tensors.get(name)
-        if source is not None and source.shape == target.shape:
-            pairs.append(Pair(target, source))
-        elif source is not None and (source.shape, target.shape) == ((1,), ()):  # a number, as torch 0.3 had it
-            pairs.append(Pair(target, source[0]))
-        elif source is not None:
-            mismatched.append(Mismatch(target, source))
+    by_name = {target.name.removeprefix(prefix): target for target in targets}
+    found = find(values, by_name)
+    told += found.told
+    head = head_of(found, list(by_name))
+    forgiven = forgive(found, allow)
+    pairs = found.pairs | forgiven.pairs
+    is_changed = len(found.pairs) != len(pairs) or bool(found.renamed)
+    ordered = [pair for name in by_name if (pair := pairs.get(name))] if is_changed else pairs.values()
     return Match(
         model=model,
-        pairs=tuple(pairs),
-        missing=tuple(target for name, target in by_name.items() if name not in weights.tensors),
-        unexpected=tuple(ref for name, ref in weights.tensors.items() if name not in by_name),
-        mismatched=tuple(mismatched),
+        pairs=tuple(ordered),
+        missing=tuple(found.targets.values()),
+        unexpected=_named(found.sources),
+        mismatched=tuple(found.mismatched.values()),
         told=tuple(told),
+        kept=tuple(forgiven.kept),
+        reinitialised=tuple(forgiven.reinitialised),
+        aside=_named(forgiven.aside),
+        computed=tuple(found.kept),
+        ignored=_named(found.aside),
+        resized=len(forgiven.pairs),
+        allowed=tuple(forgiven.allowed),
+        rules=_rules_of(rules, found, prefix),
+        floor=allow.coverage,
+        head=head,
+        hints=tuple(found.hints),
+        in_file=len(weights.tensors),
+        used=_used(weights, pairs.values()),
     )
 
 
@@ -196,7 +214,7 @@ def named_alike(weights: Weights, names: Sequence[str]) -> Weights:
     return saved if alike and alike >= sum(name.removeprefix(prefix) in weights.tensors for name in names) else weights
 
 
-def wrapper_prefix(names: Sequence[str], weights: Mapping[str, TensorRef]) -> str:
+def wrapper_prefix(names: Sequence[str], weights: Mapping[str, object]) -> str:
     """What wrappers put before each of a model's names, and the checkpoint does not have; empty if there is none.
 
     >>> wrapper_prefix(["module.fc.weight"], {"fc.weight": None}), wrapper_prefix(["fc.weight"], {"fc.weight": None})
@@ -206,23 +224,40 @@ def wrapper_prefix(names: Sequence[str], weights: Mapping[str, TensorRef]) -> st
     return "" if prefix and any(name.startswith(prefix) for name in weights) else prefix
 
 
-def _elements(targets: object) -> int:
-    return sum(math.prod(target.shape) for target in targets if target.is_parameter)  # type: ignore[attr-defined]
+def _rules_of(given: Sequence[Rule], found: Found, prefix: str) -> tuple[Rule, ...]:
+    return tuple(given)
 
 
-def _counted_list(names: list[str], count: int) -> str:
-    more = f" and {count - len(names):,} more" if count > len(names) else ""
-    return f"{count:,}: {', '.join(names)}{more}"
+def _used(weights: Weights, pairs: Iterable[Pair]) -> int:
+    """Tensors of the file that something is taken of; told by their storages where there are windows on them."""
+    refs = [ref for pair in pairs for ref in _refs(pair.source)]
+    taken = set(map(id, refs))
+    whole = sum(id(ref) in taken for ref in weights.tensors.values())
+    if whole == len(taken):
+        return whole
+    storages = {id(ref.storage) for ref in refs}
+    return sum(id(ref.storage) in storages for ref in weights.tensors.values())
 
 
-def _with_guess(name: str, others: Sequence[str]) -> str:
-    near = nearest(name, others)
-    return f'"{shown(name)}"' + (f" (did you mean {shown(near)}?)" if near else "")
+def _refs(value: Value) -> tuple[TensorRef, ...]:
+    return (value,) if isinstance(value, TensorRef) else value.refs
 
 
-def _advice(match: Match) -> str:
-    if not match.pairs and not match.mismatched:
-        return "no name fits: this is a checkpoint of another model, or another part of this file is meant (which=)"
-    if match.mismatched and not match.missing and not match.unexpected:
-        return "build the model with the sizes of the checkpoint"
-    return "compare the two lists: `rehydrate FILE` shows what the file holds"
+def _named(values: Mapping[str, Value]) -> tuple[Value, ...]:
+    """Tensors by the names that rules gave them."""
+    return tuple(value if value.name == name else value.named(name) for name, value in values.items())
+
+
+def _as_dict(one: Target | Value) -> dict[str, Any]:
+    return {"name": one.name, "shape": list(one.shape)}
+
+
+def _pair_as_dict(pair: Pair) -> dict[str, Any]:
+    return {
+        "target": pair.target.name,
+        "source": pair.source.name,
+        "sources": [ref.name for ref in _refs(pair.source)],
+        "rule": pair.rule,
+        "sure": pair.sure,
+        "part": [list(run) for run in pair.part],
+    }

@@ -1,0 +1,196 @@
+"""Allow: what a caller forgives on purpose, and what then becomes of it.
+
+Nothing is forgiven that was not named, every pattern says how often it was used and whether it was used at all, and a
+floor on what is filled (`coverage`) holds even where everything was forgiven: that is where a load that fills nothing
+is an error instead of a model of random numbers. Tensors of another size become what `how` says; those whose shape has
+a well-known meaning (`adapting`) are brought into the model's.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, get_args
+
+from rehydrate.matching.adapting import adapted
+from rehydrate.matching.matcher import Found
+from rehydrate.matching.pairs import Mismatch, Pair, Target
+from rehydrate.matching.values import Value, sliced
+from rehydrate.text import counted, listed, shown
+
+__all__ = ["Allow", "Forgiven", "How", "forgive"]
+
+How = Literal["keep", "slice", "pad", "reinit"]
+Patterns = str | Sequence[str]
+
+_LISTED = 3
+_KINDS = ("missing", "unexpected", "mismatched")
+
+
+@dataclass(frozen=True, slots=True)
+class Allow:
+    """What may differ between a file and a model.
+
+    `missing` names tensors of the model that the file may lack: they keep their values. `unexpected` names tensors of
+    the file that the model may lack: they are left aside. `mismatched` names tensors of the model that the file may
+    have in another size. Each is a pattern or several, in which `*` is any run of characters, dots too, and `?` is one.
+
+    `how` says what becomes of a tensor of another size:
+
+    - `keep`: the model's values stay.
+    - `slice`: the file's is larger, and its first rows and columns are taken.
+    - `pad`: the model's is larger; the file's values fill its first rows and columns, and the rest keeps the model's.
+    - `reinit`: the module is initialised anew (`reset_parameters`).
+
+    With `slice` and `pad` a convolution for other input channels is summed or repeated, and position embeddings of
+    another grid are interpolated: their first rows would mean something else.
+
+    `coverage` is the part of the model's parameters, by elements, that must be filled whatever is allowed.
+
+    Raises `ValueError` for a `how` that there is not and a coverage that is no part of one.
+
+    >>> Allow(mismatched="fc.*", how="slice").how
+    'slice'
+    """
+
+    missing: Patterns = ()
+    unexpected: Patterns = ()
+    mismatched: Patterns = ()
+    how: How = "keep"
+    coverage: float = 0.5
+
+    def __post_init__(self) -> None:
+        if self.how not in get_args(How):
+            known = ", ".join(map(repr, get_args(How)))
+            raise ValueError(f"how= is one of {known}; got {self.how!r}")
+        if isinstance(self.coverage, bool) or not 0 <= self.coverage <= 1:
+            raise ValueError(f"coverage= is a part of one, from 0 to 1; got {self.coverage!r}")
+        for kind, patterns in zip(_KINDS, (self.missing, self.unexpected, self.mismatched), strict=True):
+            if not isinstance(patterns, str) and not all(isinstance(pattern, str) for pattern in patterns):
+                raise TypeError(f"{kind}= is a pattern or several, as strings; got {patterns!r}")
+
+
+@dataclass(slots=True)
+class Forgiven:
+    """What is left after an `Allow`."""
+
+    pairs: dict[str, Pair] = field(default_factory=dict)
+    """Tensors of another size that are filled none the less, by the model's names without its wrappers."""
+    kept: list[Target] = field(default_factory=list)
+    reinitialised: list[str] = field(default_factory=list)
+    aside: dict[str, Value] = field(default_factory=dict)
+    allowed: list[str] = field(default_factory=list)
+    """Which pattern forgave what: sentences."""
+
+
+def forgive(found: Found, allow: Allow) -> Forgiven:
+    """Take out of `found` what is allowed, and say what becomes of it."""
+    forgiven = Forgiven()
+    chosen = _Chosen(forgiven)
+    for name in chosen.of("missing", allow.missing, {name: target.name for name, target in found.targets.items()}):
+        forgiven.kept.append(found.targets.pop(name))
+    for name in chosen.of("unexpected", allow.unexpected, {name: name for name in found.sources}):
+        forgiven.aside[name] = found.sources.pop(name)
+    for name in chosen.of(
+        "mismatched", allow.mismatched, {name: wrong.target.name for name, wrong in found.mismatched.items()}
+    ):
+        _settle(name, found, forgiven, allow.how)
+    return forgiven
+
+
+@dataclass(slots=True)
+class _Chosen:
+    """Names that patterns choose, and the sentences about it."""
+
+    forgiven: Forgiven
+
+    def of(self, kind: str, patterns: Patterns, names: dict[str, str]) -> list[str]:
+        """The keys of `names` that a pattern chooses by key or by value."""
+        chosen: dict[str, None] = {}
+        for pattern in dict.fromkeys([patterns] if isinstance(patterns, str) else patterns):
+            is_meant = _matcher(pattern)
+            here = [key for key, name in names.items() if is_meant(name) or (key != name and is_meant(key))]
+            chosen |= dict.fromkeys(here)
+            spelled = f"Allow({kind}=[{shown(pattern, 60)!r}])"
+            if here:
+                some = listed([shown(names[key], 60) for key in here], _LISTED)
+                self.forgiven.allowed.append(f"{spelled} forgave {counted(len(here), 'tensor')}: {some}")
+            else:
+                self.forgiven.allowed.append(f"{spelled} forgave nothing")
+        return list(chosen)
+
+
+def _matcher(pattern: str) -> Callable[[str], object]:
+    """Whether a name is meant. `*` takes as little as it can and is never tried again: time is linear in the name."""
+    if pattern == "*":
+        return lambda name: True
+    pieces = [re.escape(piece).replace(r"\?", ".") for piece in re.split(r"\*+", pattern)]
+    first, *middle = pieces
+    if not middle:
+        return re.compile(first, re.DOTALL).fullmatch
+    *middle, last = middle
+    text = first + "".join(f"(?>.*?{piece})" for piece in middle) + f".*{last}"
+    return re.compile(text, re.DOTALL).fullmatch
+
+
+def _settle(name: str, found: Found, forgiven: Forgiven, how: How) -> None:
+    """What becomes of a tensor of another size."""
+    wrong = found.mismatched[name]
+    made: Pair | str
+    if how in ("keep", "reinit"):
+        del found.mismatched[name]
+        forgiven.kept.append(wrong.target)
+        forgiven.aside[wrong.source.name] = wrong.source
+        if how == "reinit":
+            forgiven.reinitialised.append(wrong.target.name)
+        return
+    known = adapted(wrong.target, wrong.source, may_slice=how == "slice")
+    made = known if known is not None else _cut(wrong) if how == "slice" else _filled(wrong)
+    if isinstance(made, Pair):
+        del found.mismatched[name]
+        forgiven.pairs[name] = made
+    else:
+        found.mismatched[name] = Mismatch(wrong.target, wrong.source, made)
+
+
+def _cut(wrong: Mismatch) -> Pair | str:
+    """The first rows and columns of a larger tensor, or why there are none."""
+    value, shape = wrong.source, wrong.target.shape
+    if reason := _other_way(wrong.source.shape, shape, "slice", "smaller"):
+        return reason
+    for axis, extent in enumerate(shape):
+        if extent != value.shape[axis]:
+            value = sliced(value, axis, 0, extent)
+    return Pair(wrong.target, value, f"the first {_differing(shape, wrong.source.shape)}", "likely")
+
+
+def _filled(wrong: Mismatch) -> Pair | str:
+    """A smaller tensor in the first rows and columns of the model's, or why not."""
+    here, shape = wrong.source.shape, wrong.target.shape
+    if reason := _other_way(shape, here, "pad", "larger"):
+        return reason
+    rule = f"the first {_differing(here, shape)} filled, the rest the model's own"
+    return Pair(wrong.target, wrong.source, rule, "likely", part=tuple((0, extent) for extent in here))
+
+
+def _other_way(large: Sequence[int], small: Sequence[int], how: str, word: str) -> str:
+    """Why one shape does not lie in another, if it does not."""
+    if len(large) != len(small):
+        return f"how={how!r} cannot change the number of dimensions"
+    axes = [axis for axis, (more, less) in enumerate(zip(large, small, strict=True)) if more < less]
+    if not axes:
+        return ""
+    some_fit = any(more > less for more, less in zip(large, small, strict=True))
+    both = ", and larger along another" if word == "smaller" and some_fit else ""
+    both = ", and smaller along another" if word == "larger" and some_fit else both
+    return f"how={how!r} does not help: the checkpoint's is {word} along dimension {axes[0]}{both}"
+
+
+def _differing(first: Sequence[int], whole: Sequence[int]) -> str:
+    """What of a shape is meant: `3 of 1,000 along dimension 0`."""
+    return " and ".join(
+        f"{one:,} of {other:,} along dimension {axis}"
+        for axis, (one, other) in enumerate(zip(first, whole, strict=True))
+        if one != other
+    )
