@@ -69,7 +69,8 @@ def load_fresh(
     with collector_paused():
         incoming = _opened(model, where, which)
         if fresh is not None:  # while nothing is loaded yet: what is written down there is done in order
-            fresh.fill(tensor for name, tensor in every_tensor(model).items() if name not in incoming.tensors)
+            whole = {pair.target.name for pair in incoming.match.pairs if not pair.part}
+            fresh.fill(tensor for name, tensor in every_tensor(model).items() if name not in whole)
         match = _put(model, incoming, CPU if goal is None else goal)
     if goal is not None:
         model.to(goal)
