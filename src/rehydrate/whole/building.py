@@ -13,7 +13,8 @@ from torch import nn
 from rehydrate.checkpoint.checkpoint import Checkpoint
 from rehydrate.errors import RebuildError
 from rehydrate.placing.devices import Device, resolve
-from rehydrate.placing.into import load_into
+from rehydrate.placing.fresh import Fresh, build_fresh
+from rehydrate.placing.into import load_fresh
 from rehydrate.storage.source import Where
 
 __all__ = ["load_model"]
@@ -33,10 +34,15 @@ def load_model(
     """Build and fill a model; see `rehydrate.load_model`."""
     if device is not None:
         resolve(device)  # before anything is built: a device that is not there is known at once
-    built = model if isinstance(model, nn.Module) else _built(model, args, kwargs or {})
     if isinstance(model, nn.Module) and (args or kwargs):
         raise TypeError("args= and kwargs= are for a class or a factory, and this model is already built")
-    match = load_into(built, where, device=device, which=which)
+    built, fresh = (model, None) if isinstance(model, nn.Module) else _built(model, args, kwargs or {})
+    try:
+        match = load_fresh(built, where, fresh, device=device, which=which)
+    except BaseException:
+        if fresh is not None:
+            fresh.fill_all()  # whoever else has this model has a whole one
+        raise
     built.eval()
     told = [sentence for sentence in match.told if "training mode" not in sentence]
     _LOG.info(
@@ -48,13 +54,16 @@ def load_model(
     return built
 
 
-def _built(model: Callable[..., nn.Module], args: Sequence[object], kwargs: Mapping[str, object]) -> nn.Module:
+def _built(
+    model: Callable[..., nn.Module], args: Sequence[object], kwargs: Mapping[str, object]
+) -> tuple[nn.Module, Fresh]:
+    """What the caller's constructor gives. Memory that a checkpoint may be about to fill is left alone."""
     if not callable(model):
         raise TypeError(f"expected a class, a factory or a module, got {type(model).__name__}")
     if isinstance(args, str) or not isinstance(args, Sequence):
         raise TypeError(f"args= is a tuple, as in args=(784, 10); got {type(args).__name__}")
-    built: object = model(*args, **kwargs)
-    if not isinstance(built, nn.Module):
+    fresh = build_fresh(lambda: model(*args, **kwargs))
+    if not isinstance(fresh.made, nn.Module):
         name = getattr(model, "__name__", type(model).__name__)
-        raise RebuildError(f"{name} gave a {type(built).__name__}, not a torch.nn.Module")
-    return built
+        raise RebuildError(f"{name} gave a {type(fresh.made).__name__}, not a torch.nn.Module")
+    return fresh.made, fresh
