@@ -25,12 +25,14 @@ if TYPE_CHECKING:
         load,
         load_into,
         load_model,
+        match,
         open,
         param_groups,
         salvage,
         save,
         to_device,
         verify,
+        warm_start,
     )
     from rehydrate.checking.audit import Audit
     from rehydrate.checking.verify import Verification
@@ -57,12 +59,14 @@ if TYPE_CHECKING:
         TruncatedError,
     )
     from rehydrate.limits import Limits
+    from rehydrate.matching.allow import Allow
     from rehydrate.matching.match import Match
     from rehydrate.writing.save import Saved
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Allow",
     "AmbiguousError",
     "Audit",
     "Checkpoint",
@@ -93,12 +97,14 @@ __all__ = [
     "load",
     "load_into",
     "load_model",
+    "match",
     "open",
     "param_groups",
     "salvage",
     "save",
     "to_device",
     "verify",
+    "warm_start",
 ]
 
 _HOMES = {
@@ -108,12 +114,14 @@ _HOMES = {
         "load",
         "load_into",
         "load_model",
+        "match",
         "open",
         "param_groups",
         "salvage",
         "save",
         "to_device",
         "verify",
+        "warm_start",
     ),
     "rehydrate.checking.audit": ("Audit",),
     "rehydrate.checking.verify": ("Verification",),
@@ -122,16 +130,19 @@ _HOMES = {
     "rehydrate.checkpoint.tensor": ("TensorRef",),
     "rehydrate.checkpoint.weights": ("Weights",),
     "rehydrate.limits": ("Limits",),
+    "rehydrate.matching.allow": ("Allow",),
     "rehydrate.matching.match": ("Match",),
     "rehydrate.writing.save": ("Saved",),
     "rehydrate.errors": tuple(name for name in __all__ if name.endswith("Error")),
 }
+_ROOMS = ("rules", "zoo")
+"""Modules that are reached from here, too."""
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
 
 def __getattr__(name: str) -> object:
-    if name == "zoo":
-        return import_module("rehydrate.zoo")
+    if name in _ROOMS:
+        return import_module(f"rehydrate.{name}")
     if name not in _HOME_OF:
         raise AttributeError(f"module 'rehydrate' has no attribute {name!r}")
     value = getattr(import_module(_HOME_OF[name]), name)
@@ -140,4 +151,4 @@ def __getattr__(name: str) -> object:
 
 
 def __dir__() -> list[str]:
-    return [*__all__, "__version__", "zoo"]
+    return [*__all__, "__version__", *_ROOMS]

@@ -22,15 +22,18 @@ if TYPE_CHECKING:
 
     from rehydrate.checking.audit import Audit
     from rehydrate.checking.verify import Verification
+    from rehydrate.matching.allow import Allow
     from rehydrate.matching.match import Match
+    from rehydrate.placing.comparing import Given
     from rehydrate.placing.devices import Device, MapLocation
     from rehydrate.placing.freezing import Frozen
     from rehydrate.placing.groups import ParamGroups
+    from rehydrate.placing.terms import Rules
     from rehydrate.writing.save import Saved
 
 __all__ = [
-    "audit", "freeze", "load", "load_into", "load_model", "open", "param_groups", "salvage", "save", "to_device",
-    "verify",
+    "audit", "freeze", "load", "load_into", "load_model", "match", "open", "param_groups", "salvage", "save",
+    "to_device", "verify", "warm_start",
 ]  # fmt: skip
 
 Batch = TypeVar("Batch")
@@ -83,23 +86,67 @@ def load(
     return load_values(where, device=device, map_location=map_location)
 
 
+def match(
+    where: Given,
+    model: Given,
+    *,
+    rules: Rules = (),
+    which: str | None = None,
+    allow: Allow | None = None,
+) -> Match:
+    """Which tensor of a file would go to which of a model, and what does not fit. Nothing is read or moved.
+
+    Either side may be a file, an opened one, a model, or a state dict. What is found by itself: one name and one shape;
+    prefixes of wrappers and of models inside models; renames that are known (`gamma` for `weight`, `norm.1` for
+    `norm1`, `weight_g` for parametrizations, ...); query, key and value in one tensor or in three. The match says for
+    each pair by which rule it was found and whether that is certain, what is missing, unexpected, and of another size.
+
+    `rules` come first: `rehydrate.rules`, or the path of a mapping file that `Match.save` wrote. `allow` forgives what it
+    names, and says what it forgave. The match is true when everything fits; it prints itself; `raise_if_bad()`.
+    Raises `AmbiguousError`, `MismatchError` where a rule cannot be applied, and what `open` raises.
+
+    >>> import torch, rehydrate as rh
+    >>> found = rh.match({"bert.fc.weight": torch.ones(2, 3)}, {"fc.weight": torch.zeros(2, 3)})
+    >>> bool(found), found.pairs[0].rule
+    (True, "prefix 'bert.' taken off")
+    """
+    _need_torch("match")
+    from rehydrate.placing.comparing import match as hold_against
+    from rehydrate.placing.terms import terms_of
+
+    return hold_against(where, model, terms_of(which, rules, allow))
+
+
 def load_into(
-    model: nn.Module,
+    model: nn.Module | Mapping[str, object],
     where: Where | Checkpoint,
     *,
     device: Device | None = None,
+    dtype: torch.dtype | None = None,
     which: str | None = None,
+    rules: Rules = (),
+    allow: Allow | None = None,
+    mapped: bool = True,
 ) -> Match:
     """Put a checkpoint into a model that exists: all of it, or an error and the model as it was.
 
     Containers (`{"state_dict": …}`), wrappers (`module.`, `_orig_mod.`, …) and pickled whole models are seen through,
-    and the match that comes back says so. Values are copied into the existing parameters, cast to their dtypes;
-    `device=` moves the model once that has succeeded. `which=` names the part of a file that holds several models. A
-    model with loading code of its own (hooks, extra state, older layouts) gets what its `load_state_dict` makes of the
-    file.
+    names are found as `match` finds them, and the match that comes back says so. Values are read into the parameters
+    that exist, and cast to their dtypes, or all floating ones to `dtype`; `device=` moves the model once that has
+    succeeded. `which=` names the part of a file that holds several models. `rules` change names and shapes first, and
+    `allow` forgives what it names. A model with loading code of its own (hooks, extra state, older layouts) gets what
+    its `load_state_dict` makes of the file.
 
-    Raises `MismatchError` with names and shapes when they do not fit, `AmbiguousError`, `DeviceError`, and what `open`
-    raises.
+    A model on the meta device gets memory: a private mapping of the file where that is a plain one of this machine
+    (then the match says so), and memory of its own with `mapped=False`.
+
+    A dictionary of objects, `{"model": net, "optimizer": optimizer, "scheduler": schedule}`, is filled from the parts of
+    a file that have these names: all of them, or none. States of optimizers find their parameters by name, or by order
+    where shapes prove it.
+
+    Raises `MismatchError` with names and shapes when they do not fit, or less of the parameters would be filled than
+    `allow.coverage`; `AmbiguousError`, `DeviceError`, `RebuildError`, and what `open` raises. Raises `TornLoadError`
+    where a load of more than 64 MB fails after writing has begun.
 
     >>> import io, torch, rehydrate as rh
     >>> buffer = io.BytesIO(); torch.save({"state_dict": torch.nn.Linear(3, 2).state_dict()}, buffer)
@@ -116,7 +163,35 @@ def load_into(
     _need_torch("load_into")
     from rehydrate.placing.into import load_into as put_into
 
-    return put_into(model, where, device=device, which=which)
+    return put_into(
+        model, where, device=device, dtype=dtype, which=which, rules=rules, allow=allow, mapped=mapped
+    )  # fmt: skip
+
+
+def warm_start(
+    model: nn.Module,
+    where: Where | Checkpoint,
+    *,
+    device: Device | None = None,
+    which: str | None = None,
+    rules: Rules = (),
+    coverage: float = 0.5,
+) -> Match:
+    """Take from a checkpoint whatever fits, to go on training from there; the rest of the model stays as it is.
+
+    What `strict=False` is used for, but never in silence: the match says what was taken and what was not, and less than
+    `coverage` of the model's parameters is an error. Raises what `load_into` raises.
+
+    >>> import io, torch, rehydrate as rh
+    >>> buffer = io.BytesIO(); torch.save(torch.nn.Sequential(torch.nn.Linear(9, 9)).state_dict(), buffer)
+    >>> model = torch.nn.Sequential(torch.nn.Linear(9, 9), torch.nn.Linear(9, 2))
+    >>> [target.name for target in rh.warm_start(model, buffer).kept]
+    ['1.weight', '1.bias']
+    """
+    from rehydrate.matching.allow import Allow
+
+    allow = Allow(missing="*", unexpected="*", mismatched="*", coverage=coverage)
+    return load_into(model, where, device=device, which=which, rules=rules, allow=allow)
 
 
 def load_model(
@@ -126,12 +201,18 @@ def load_model(
     args: Sequence[object] = (),
     kwargs: Mapping[str, object] | None = None,
     device: Device | None = None,
+    dtype: torch.dtype | None = None,
     which: str | None = None,
+    rules: Rules = (),
+    allow: Allow | None = None,
+    mapped: bool = True,
 ) -> nn.Module:
     """Build a model from its class (or a factory, or take an instance), fill it, and put it into `eval()` mode.
 
-    The class is yours and is called with `args` and `kwargs`; nothing that the file names is imported. What was loaded,
-    what was taken off and that the model is in `eval()` mode is logged by the logger `rehydrate` at level INFO.
+    The class is yours and is called with `args` and `kwargs`; nothing that the file names is imported. Random numbers
+    that the file would overwrite are not drawn. Where the file is a plain one of this machine, the model is mapped from
+    it: it is there at once, and lives by that file; `mapped=False` gives it memory of its own. What was loaded, what was
+    taken off, and that the model is in `eval()` mode is logged by the logger `rehydrate` at level INFO.
 
     Raises what `load_into` raises, and `RebuildError` if a factory gives something that is no module.
 
@@ -143,7 +224,10 @@ def load_model(
     _need_torch("load_model")
     from rehydrate.whole.building import load_model as build
 
-    return build(where, model, args=args, kwargs=kwargs, device=device, which=which)
+    return build(
+        where, model, args=args, kwargs=kwargs, device=device, dtype=dtype, which=which, rules=rules, allow=allow,
+        mapped=mapped,
+    )  # fmt: skip
 
 
 def save(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from rehydrate.checkpoint.tensor import TensorRef
@@ -19,14 +19,14 @@ from rehydrate.errors import MismatchError
 from rehydrate.matching.allow import Allow, forgive
 from rehydrate.matching.heads import head_of
 from rehydrate.matching.mapping import save_rules
-from rehydrate.matching.matcher import find
+from rehydrate.matching.matcher import Found, find
 from rehydrate.matching.pairs import Mismatch, Pair, Target, elements
 from rehydrate.matching.report import advice, problems, report, totals, verdict, wrong_counts
 from rehydrate.matching.rule import Rule, apply_rules
 from rehydrate.matching.values import Value
 from rehydrate.matching.writing import found_rules
 
-__all__ = ["Match", "Mismatch", "Pair", "Target", "match_weights", "named_alike", "wrapper_prefix"]
+__all__ = ["Match", "Mismatch", "Pair", "Target", "forgiven", "match_weights", "named_alike", "wrapper_prefix"]
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -212,6 +212,32 @@ def match_weights(
         hints=tuple(found.hints),
         in_file=len(weights.tensors),
         used=_used(weights, pairs.values()),
+    )
+
+
+def forgiven(match: Match, plain: Match, allow: Allow) -> Match:
+    """A match that a model's own code came to, with what is allowed forgiven.
+
+    `plain` is what names and shapes alone had come to: what was kept or brought to another size there still is.
+    """
+    kept = {target.name: target for target in plain.kept}
+    missing = {target.name: target for target in match.missing if target.name not in kept}
+    found = Found({value.name: value for value in match.unexpected}, missing)
+    more = forgive(found, allow)
+    return replace(
+        match,
+        missing=tuple(found.targets.values()),
+        unexpected=tuple(found.sources.values()),
+        kept=(*(target for target in match.missing if target.name in kept), *more.kept),
+        reinitialised=plain.reinitialised,
+        aside=(*plain.aside, *more.aside.values()),
+        resized=plain.resized,
+        allowed=tuple(dict.fromkeys((*(text for text in plain.allowed if "nothing" not in text), *more.allowed))),
+        rules=plain.rules,
+        floor=plain.floor,
+        head=plain.head,
+        in_file=plain.in_file,
+        used=plain.used,
     )
 
 

@@ -25,6 +25,7 @@ from torch.overrides import TorchFunctionMode
 from rehydrate.checkpoint.tensor import Storage, TensorRef, Window, row_major
 from rehydrate.dtypes import BY_NAME
 from rehydrate.matching.match import Match, Pair, Target
+from rehydrate.matching.values import Value
 from rehydrate.pickles.torch_names import nowhere
 from rehydrate.placing.dtypes import dtype_of
 
@@ -120,7 +121,7 @@ class _Noting(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-def match_of(rehearsal: Rehearsal, plain: Match, targets: Mapping[int, Target], refs: Mapping[int, TensorRef]) -> Match:
+def match_of(rehearsal: Rehearsal, plain: Match, targets: Mapping[int, Target], refs: Mapping[int, Value]) -> Match:
     """The match that a rehearsal comes to.
 
     `plain` is the match by names alone; `targets` and `refs` tell what a tensor of the model, and one that was

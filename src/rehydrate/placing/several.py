@@ -24,22 +24,21 @@ from rehydrate.collector import collector_paused
 from rehydrate.errors import MismatchError, RehydrateError
 from rehydrate.formats.opening import open_checkpoint
 from rehydrate.matching.match import Match
-from rehydrate.placing import into
 from rehydrate.placing.devices import CPU, Device, resolve
 from rehydrate.placing.filling import Filled, fill
 from rehydrate.placing.optimizer_layout import Ordered
 from rehydrate.placing.optimizers import follow_parameters, has_own_loading, prepare_optimizer
 from rehydrate.placing.parts_of_runs import Found, found_parts, left_told
-from rehydrate.placing.plan import Job
 from rehydrate.placing.prepared import Prepared
+from rehydrate.placing.preparing import prepare_module
 from rehydrate.placing.ranks import ranks_told
 from rehydrate.placing.records import is_plain, is_same, real_or_refused
-from rehydrate.placing.targets import saved_tensors
-from rehydrate.placing.undo import Undo, Undoing
+from rehydrate.placing.terms import Terms
+from rehydrate.placing.undo import Together
 from rehydrate.storage.source import Where
 from rehydrate.text import shown
 
-__all__ = ["load_several", "prepare_module"]
+__all__ = ["load_several"]
 
 _CONTAINERS = (dict, list, tuple, set, frozenset)
 
@@ -47,6 +46,7 @@ _CONTAINERS = (dict, list, tuple, set, frozenset)
 def load_several(
     objects: Mapping[str, object],
     where: Where | Checkpoint,
+    terms: Terms,
     *,
     device: Device | None = None,
     mapped: bool = True,
@@ -57,13 +57,13 @@ def load_several(
     match, in which every name begins with its object's key. Raises what filling each of them raises, `TypeError` for
     what cannot be filled, `NoSuchTensorError` and `AmbiguousError` where a part cannot be told.
     """
-    _check_kinds(objects)
+    _check_kinds(objects, terms)
     goal = None if device is None else resolve(device)
     with collector_paused():
         checkpoint = open_checkpoint(where)
         try:
             parts = found_parts(objects, checkpoint)
-            prepared = _prepared(objects, parts, checkpoint, CPU if goal is None else goal)
+            prepared = _prepared(objects, parts, checkpoint, terms, CPU if goal is None else goal)
             matches, filled = _done(objects, prepared, CPU if goal is None else goal, mapped)
             left = left_told(parts, checkpoint)
         finally:
@@ -75,35 +75,7 @@ def load_several(
     return _together(objects, matches, [*told, *filled.told, *left, *ranks_told()])
 
 
-def prepare_module(model: nn.Module, checkpoint: Checkpoint, which: str | None, goal: torch.device = CPU) -> Prepared:
-    """Check a part of a checkpoint against a model; `goal` is where tensors of the meta device become real."""
-    incoming = into._incoming(model, checkpoint, which)
-    tensors, real = incoming.tensors, incoming.real
-    if tensors is not None and real is not None:
-
-        def rehearsed(filled: Filled) -> Match:
-            return _told_after(model, into._put_rehearsed(model, incoming, tensors, real, goal), incoming)
-
-        return Prepared(incoming.match, lambda: Undo(model), rehearsed)
-    present = saved_tensors(model)
-    jobs = [Job(pair.target.name, present[pair.target.name], pair.source, pair.part) for pair in incoming.match.pairs]
-    named = {job.name for job in jobs}
-    counters = [tensor for name, tensor in present.items() if tensor.is_meta and name not in named]
-    into._check_real(model, [*(job.tensor for job in jobs), *counters])
-
-    def after(filled: Filled) -> Match:
-        made = {id(tensor): torch.zeros_like(tensor, device=goal) for tensor in counters}
-        into._replace(model, made | filled.fresh)
-        return _told_after(model, incoming.match, incoming)
-
-    return Prepared(incoming.match, lambda: Undo(model, values=False), after, tuple(jobs))
-
-
-def _told_after(model: nn.Module, match: Match, incoming: into._Incoming) -> Match:
-    return replace(match, told=(*match.told, *into._afterwards(model, match, incoming)))
-
-
-def _check_kinds(objects: Mapping[str, object]) -> None:
+def _check_kinds(objects: Mapping[str, object], terms: Terms) -> None:
     """Refuse what nothing can be put into, before a file is looked at."""
     if not isinstance(objects, Mapping) or not objects:
         raise TypeError("expected a dictionary of objects to fill, such as {'model': model, 'optimizer': optimizer}")
@@ -119,6 +91,8 @@ def _check_kinds(objects: Mapping[str, object]) -> None:
                 if is_plain(value) or isinstance(value, _CONTAINERS)
                 else f"{shown(key)!r} is a {what}, which has no load_state_dict"
             )
+    if terms.which is not None:
+        raise TypeError("which= is for one model; of several objects, each key names its part")
     if len({id(value) for value in objects.values()}) < len(objects):
         raise TypeError("the same object is to be filled twice")
 
@@ -137,13 +111,18 @@ class _Known:
 
 
 def _prepared(
-    objects: Mapping[str, object], parts: Mapping[str, Found], checkpoint: Checkpoint, goal: torch.device
+    objects: Mapping[str, object],
+    parts: Mapping[str, Found],
+    checkpoint: Checkpoint,
+    terms: Terms,
+    goal: torch.device,
 ) -> dict[str, Prepared]:
     """Every object, models first: optimizers ask for theirs. Raises before anything is touched."""
     prepared: dict[str, Prepared] = {}
     for key, value in objects.items():
         if isinstance(value, nn.Module):
-            prepared[key] = _named(key, prepare_module, value, checkpoint, parts[key].which, goal)
+            own = replace(terms, which=parts[key].which)
+            prepared[key] = _named(key, prepare_module, value, checkpoint, own, goal)
     known = _known(objects, prepared, parts, checkpoint)
     for key, value in objects.items():
         part = parts[key]
@@ -271,7 +250,7 @@ def _done(
         [job for key in order for job in prepared[key].jobs],
         goal=goal,
         mapped=mapped,
-        before=lambda: _Together([prepared[key].before() for key in order]),
+        before=lambda: Together([prepared[key].before() for key in order]),
         after=after,
     )
     return matches, filled
@@ -282,24 +261,6 @@ def _turn(value: object, prepared: Prepared) -> int:
     if isinstance(value, nn.Module):
         return 2 if prepared.jobs else 3
     return 1 if isinstance(value, Optimizer) else 0
-
-
-class _Together:
-    """Several things as they were."""
-
-    def __init__(self, each: Sequence[Undoing]) -> None:
-        self._each = each
-
-    def put_back(self) -> None:
-        """All of them, the last first; one that fails does not keep the others from it."""
-        failed: Exception | None = None
-        for each in reversed(self._each):
-            try:
-                each.put_back()
-            except Exception as error:  # noqa: BLE001 - somebody's own code may refuse its own state
-                failed = error
-        if failed is not None:
-            raise failed
 
 
 def _move(objects: Mapping[str, object], goal: Any) -> None:

@@ -19,7 +19,7 @@ from rehydrate.placing.devices import CPU
 from rehydrate.placing.pages import LARGE, empty_tensor
 from rehydrate.text import counted, listed, shown
 
-__all__ = ["UNDO", "Kept", "Undo", "Undoing", "all_or_nothing", "copy_values"]
+__all__ = ["UNDO", "Kept", "Together", "Undo", "Undoing", "all_or_nothing", "copy_values"]
 
 UNDO = 64 << 20
 """Bytes of tensors up to which a copy is kept while they are overwritten. Past it, that would be a second model in
@@ -95,6 +95,24 @@ class Undo:
                 tensor.data = torch.empty(0, dtype=tensor.dtype, device=tensor.device)
                 tensor.__class__ = kind
         self._kept.put_back()
+
+
+class Together:
+    """Several things as they were."""
+
+    def __init__(self, each: Sequence[Undoing]) -> None:
+        self._each = each
+
+    def put_back(self) -> None:
+        """All of them, the last first; one that fails does not keep the others from it."""
+        failed: Exception | None = None
+        for each in reversed(self._each):
+            try:
+                each.put_back()
+            except Exception as error:  # noqa: BLE001 - somebody's own code may refuse its own state
+                failed = error
+        if failed is not None:
+            raise failed
 
 
 @contextmanager

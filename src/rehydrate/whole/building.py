@@ -7,14 +7,18 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
+import torch
 from torch import nn
 
 from rehydrate.checkpoint.checkpoint import Checkpoint
 from rehydrate.errors import RebuildError
+from rehydrate.matching.allow import Allow
 from rehydrate.placing.devices import Device, resolve
 from rehydrate.placing.fresh import Fresh, build_fresh
-from rehydrate.placing.into import load_fresh
+from rehydrate.placing.into import load_on_terms
+from rehydrate.placing.terms import Rules, terms_of
 from rehydrate.storage.source import Where
 
 __all__ = ["load_model"]
@@ -29,16 +33,21 @@ def load_model(
     args: Sequence[object] = (),
     kwargs: Mapping[str, object] | None = None,
     device: Device | None = None,
+    dtype: torch.dtype | None = None,
     which: str | None = None,
+    rules: Rules = (),
+    allow: Allow | None = None,
+    mapped: bool = True,
 ) -> nn.Module:
     """Build and fill a model; see `rehydrate.load_model`."""
+    terms = terms_of(which, rules, allow, dtype)
     if device is not None:
         resolve(device)  # before anything is built: a device that is not there is known at once
     if isinstance(model, nn.Module) and (args or kwargs):
         raise TypeError("args= and kwargs= are for a class or a factory, and this model is already built")
     built, fresh = (model, None) if isinstance(model, nn.Module) else _built(model, args, kwargs or {})
     try:
-        match = load_fresh(built, where, fresh, device=device, which=which)
+        match = load_on_terms(built, where, replace(terms, fresh=fresh), device=device, mapped=mapped)
     except BaseException:
         if fresh is not None:
             fresh.fill_all()  # whoever else has this model has a whole one

@@ -1,0 +1,73 @@
+"""A file against a model, with nothing moved: the match that a load would begin with.
+
+Either side may be a model, a state dict, or a file. No tensor is read, and the model is not touched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import nn
+
+from rehydrate.checkpoint.checkpoint import Checkpoint
+from rehydrate.checkpoint.tensor import Storage, TensorRef, Window
+from rehydrate.checkpoint.weights import Weights, find_weights
+from rehydrate.collector import collector_paused
+from rehydrate.formats.opening import open_checkpoint
+from rehydrate.matching.match import Match, Target, match_weights, named_alike
+from rehydrate.pickles.torch_names import nowhere
+from rehydrate.placing.dtypes import dtype_of
+from rehydrate.placing.rehearsal import has_own_way
+from rehydrate.placing.targets import every_tensor, saved_tensors, targets_of, without_old_counters
+from rehydrate.placing.terms import Terms
+from rehydrate.storage.source import Where
+
+__all__ = ["Given", "match"]
+
+Given = Where | Checkpoint | nn.Module | Mapping[str, object]
+"""What has named tensors: a file, an opened one, a model, a state dict."""
+
+
+def match(where: Given, model: Given, terms: Terms) -> Match:
+    """Hold the tensors of `where` against those of `model`; see `rehydrate.match`."""
+    with collector_paused():
+        weights = _weights(where, terms.which)
+        if not isinstance(model, nn.Module):
+            wanted = _weights(model, None)
+            targets = [
+                Target(name, ref.shape, ref.dtype.name, ref.dtype.kind == "float") for name, ref in wanted.items()
+            ]
+            weights = named_alike(weights, list(wanted))
+            return match_weights(weights, targets, "the other file", rules=terms.rules, allow=terms.allow)
+        present = every_tensor(model) if has_own_way(model) else saved_tensors(model)
+        weights = named_alike(weights, list(present))
+        found = match_weights(
+            weights, targets_of(present, weights), type(model).__name__, rules=terms.rules, allow=terms.allow
+        )
+        return without_old_counters(model, found, weights)
+
+
+def _weights(given: Given, which: str | None) -> Weights:
+    if isinstance(given, nn.Module):
+        return find_weights(_described(saved_tensors(given)), {}, which)
+    if isinstance(given, Mapping) and not isinstance(given, Checkpoint):
+        return find_weights(_described(given), {}, which)
+    checkpoint = open_checkpoint(given)
+    try:
+        return checkpoint.weights(which)
+    finally:
+        if checkpoint is not given:
+            checkpoint.close()
+
+
+def _described(tensors: Mapping[str, object]) -> dict[str, TensorRef]:
+    """References without bytes: names, shapes and dtypes are all that is looked at."""
+    described: dict[str, TensorRef] = {}
+    for name, tensor in tensors.items():
+        if not isinstance(name, str) or not isinstance(tensor, torch.Tensor):
+            continue
+        dtype = dtype_of(tensor.dtype)
+        window = Window(dtype, tuple(tensor.shape), tuple(tensor.stride()))
+        described[name] = TensorRef(name, window, Storage(name, dtype, window.reach, "cpu", nowhere))
+    return described

@@ -1,0 +1,167 @@
+"""A model and a part of a checkpoint, held against each other: what would be done, checked, and nothing of it done.
+
+Everything that can be wrong about names, shapes and dtypes is found here. What is to be changed besides tensors that
+exist (tensors of the meta device, layers that begin anew, dtypes) is prepared for `filling`, which does it between its
+checks and its end. Models with loading code of their own go another way: `own_way`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+
+import torch
+from torch import nn
+
+from rehydrate.checkpoint.checkpoint import Checkpoint
+from rehydrate.errors import RebuildError
+from rehydrate.matching.computed import COUNTER
+from rehydrate.matching.match import Match, Pair, match_weights, named_alike
+from rehydrate.placing.afterwards import replace_tensors, told_after
+from rehydrate.placing.beside import has_composites, values_beside
+from rehydrate.placing.buffers import initialise_buffers
+from rehydrate.placing.devices import CPU
+from rehydrate.placing.filling import Filled
+from rehydrate.placing.own_way import prepare_own_way
+from rehydrate.placing.plan import Job
+from rehydrate.placing.prepared import Prepared
+from rehydrate.placing.rehearsal import has_own_way
+from rehydrate.placing.targets import every_tensor, saved_tensors, targets_of, without_old_counters
+from rehydrate.placing.terms import Terms
+from rehydrate.placing.undo import Kept, Together, Undo, Undoing
+from rehydrate.text import counted, listed, shown
+
+__all__ = ["prepare_module"]
+
+META = torch.device("meta")
+
+
+def prepare_module(model: nn.Module, checkpoint: Checkpoint, terms: Terms, goal: torch.device = CPU) -> Prepared:
+    """Hold a checkpoint against a model; `goal` is where tensors of the meta device become real.
+
+    Raises `MismatchError` where they do not fit on these terms, `RebuildError` where something of the model cannot be
+    made real, `AmbiguousError` and `NoSuchTensorError`.
+    """
+    is_special = has_own_way(model)
+    present = every_tensor(model) if is_special else saved_tensors(model)
+    weights = named_alike(checkpoint.weights(terms.which), list(present))
+    beside = values_beside(checkpoint, weights)
+    targets = targets_of(present, weights)
+    match = match_weights(weights, targets, type(model).__name__, rules=terms.rules, allow=terms.allow)
+    if is_special or has_composites(beside):
+        return prepare_own_way(model, checkpoint, weights, beside, match, terms, goal)
+    match = without_old_counters(model, match, weights)
+    match.raise_if_bad()
+    changes = _Changes(model, present, match, terms, goal)
+
+    def after(filled: Filled) -> Match:
+        changes.finish(filled)
+        told = [*match.told, *changes.told]
+        if beside:
+            told.append(f"left aside, being no tensors: {listed([shown(name) for name in beside], 4)}")
+        return replace(match, told=(*told, *told_after(model, match, terms.dtype)))
+
+    return Prepared(match, changes.begin, after, changes.jobs)
+
+
+class _Changes:
+    """What is done to a model beside filling its tensors: before the first byte, and when all are written."""
+
+    def __init__(
+        self, model: nn.Module, present: Mapping[str, torch.Tensor], match: Match, terms: Terms, goal: torch.device
+    ) -> None:
+        self.told: list[str] = []
+        self._model, self._terms, self._goal = model, terms, goal
+        self._recast: list[tuple[torch.Tensor, torch.Tensor]] = []
+        """Tensors of the meta device that are filled instead of the model's, which take their memory in the end."""
+        own = {pair.target.name: present[pair.target.name] for pair in match.pairs}
+        # Counters that an old checkpoint lacks begin at nought where the model has none yet.
+        self._counters = [
+            tensor for name, tensor in present.items() if tensor.is_meta and name not in own and name.endswith(COUNTER)
+        ]
+        self._buffers = _left_on_meta(model, [*own.values(), *self._counters])
+        self._anew = _modules_of(model, match.reinitialised)
+        whole = {pair.target.name for pair in match.pairs if not pair.part}
+        self._unfilled = [tensor for name, tensor in every_tensor(model).items() if name not in whole]
+        fresh = terms.fresh.ids if terms.fresh is not None else frozenset()
+        self.jobs = tuple(
+            Job(name, self._filled_for(tensor, pair), pair.source, pair.part, is_fresh=id(tensor) in fresh)
+            for pair, (name, tensor) in zip(match.pairs, own.items(), strict=True)
+        )
+
+    def _filled_for(self, tensor: torch.Tensor, pair: Pair) -> torch.Tensor:
+        """The tensor itself, or one of the dtype that it shall have, so that values are cast once and not twice."""
+        dtype = self._terms.dtype
+        is_plain = type(tensor) in (torch.Tensor, nn.Parameter) and tensor.device in (CPU, META)
+        if dtype is None or tensor.dtype == dtype or not tensor.is_floating_point() or pair.part or not is_plain:
+            return tensor
+        made = torch.empty_like(tensor, dtype=dtype, device=META, requires_grad=False)
+        self._recast.append((made, tensor))
+        return made
+
+    def begin(self) -> Undoing:
+        """What may fail without a byte having been written."""
+        terms, model = self._terms, self._model
+        changed = [tensor for module in self._anew for tensor in (*module.parameters(), *module.buffers())]
+        floats = [tensor for tensor in every_tensor(model).values() if tensor.is_floating_point()]
+        moved = [tensor for tensor in floats if not tensor.is_meta] if terms.dtype is not None else []
+        undo = Together((Undo(model, values=False), Kept(changed, moved)))
+        try:
+            if terms.fresh is not None:  # before anything else is written: what was put off is done in its order
+                terms.fresh.fill(self._unfilled)
+            for module in self._anew:
+                module.reset_parameters()  # type: ignore[operator]
+            if self._buffers:
+                ways = initialise_buffers(model, self._buffers, self._goal)
+                by = listed(list(dict.fromkeys(ways.values())), 4)
+                self.told.append(f"{counted(len(ways), 'buffer')} that no file holds set by {by}")
+        except BaseException:
+            undo.put_back()
+            raise
+        return undo
+
+    def finish(self, filled: Filled) -> None:
+        """Real tensors for those of the meta device, and the wanted dtype for all others."""
+        made = {id(tensor): torch.zeros_like(tensor, device=self._goal) for tensor in self._counters} | filled.fresh
+        for stand_in, tensor in self._recast:
+            real = made.pop(id(stand_in))
+            if not tensor.is_meta:
+                tensor.data = real
+            else:
+                made[id(tensor)] = nn.Parameter(real, tensor.requires_grad) if _is_parameter(tensor) else real
+        replace_tensors(self._model, made)
+        if self._terms.dtype is not None:
+            self._model.to(self._terms.dtype)
+
+
+def _left_on_meta(model: nn.Module, filled: Iterable[torch.Tensor]) -> list[str]:
+    """Buffers on the meta device that nothing fills, by name; no parameter may be left there."""
+    known = {id(tensor) for tensor in filled}
+    left = {name: tensor for name, tensor in every_tensor(model).items() if tensor.is_meta and id(tensor) not in known}
+    learned = [name for name, tensor in left.items() if _is_parameter(tensor)]
+    if learned:
+        raise RebuildError(
+            f"the model is on the meta device, and the checkpoint does not hold {counted(len(learned), 'parameter')} "
+            "of it",
+            found=listed([shown(name) for name in learned]),
+            hint="build the model on the CPU",
+        )
+    return list(left)
+
+
+def _is_parameter(tensor: torch.Tensor) -> bool:
+    return isinstance(tensor, nn.Parameter)
+
+
+def _modules_of(model: nn.Module, names: Iterable[str]) -> list[nn.Module]:
+    """The modules that own these tensors, each once; all must know how to begin anew."""
+    paths = dict.fromkeys(name.rpartition(".")[0] for name in names)
+    modules = {path: model.get_submodule(path) for path in paths}
+    helpless = [path for path, module in modules.items() if not callable(getattr(module, "reset_parameters", None))]
+    if helpless:
+        raise RebuildError(
+            f"{counted(len(helpless), 'module')} cannot be initialised anew: no reset_parameters()",
+            found=listed([f"{shown(path)} ({type(modules[path]).__name__})" for path in helpless]),
+            hint="how='keep' leaves what the constructor made",
+        )
+    return list(modules.values())
