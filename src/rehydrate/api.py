@@ -101,8 +101,9 @@ def match(
     `norm1`, `weight_g` for parametrizations, ...); query, key and value in one tensor or in three. The match says for
     each pair by which rule it was found and whether that is certain, what is missing, unexpected, and of another size.
 
-    `rules` come first: `rehydrate.rules`, or the path of a mapping file that `Match.save` wrote. `allow` forgives what it
-    names, and says what it forgave. The match is true when everything fits; it prints itself; `raise_if_bad()`.
+    `rules` come first: `rehydrate.rules`, or the path of a mapping file that `Match.save` wrote. `allow` forgives what
+    it names, and says what it forgave. The match is true when everything fits, and prints itself.
+
     Raises `AmbiguousError`, `MismatchError` where a rule cannot be applied, and what `open` raises.
 
     >>> import torch, rehydrate as rh
@@ -140,9 +141,9 @@ def load_into(
     A model on the meta device gets memory: a private mapping of the file where that is a plain one of this machine
     (then the match says so), and memory of its own with `mapped=False`.
 
-    A dictionary of objects, `{"model": net, "optimizer": optimizer, "scheduler": schedule}`, is filled from the parts of
-    a file that have these names: all of them, or none. States of optimizers find their parameters by name, or by order
-    where shapes prove it.
+    A dictionary of objects, `{"model": net, "optimizer": optimizer, "scheduler": schedule}`, is filled from the parts
+    of a file that have these names: all of them, or none. States of optimizers find their parameters by name, or by
+    order where shapes prove it.
 
     Raises `MismatchError` with names and shapes when they do not fit, or less of the parameters would be filled than
     `allow.coverage`; `AmbiguousError`, `DeviceError`, `RebuildError`, and what `open` raises. Raises `TornLoadError`
@@ -211,8 +212,8 @@ def load_model(
 
     The class is yours and is called with `args` and `kwargs`; nothing that the file names is imported. Random numbers
     that the file would overwrite are not drawn. Where the file is a plain one of this machine, the model is mapped from
-    it: it is there at once, and lives by that file; `mapped=False` gives it memory of its own. What was loaded, what was
-    taken off, and that the model is in `eval()` mode is logged by the logger `rehydrate` at level INFO.
+    it: it is there at once, and lives by that file; `mapped=False` gives it memory of its own. What was loaded, what
+    was taken off, and that the model is in `eval()` mode is logged by the logger `rehydrate` at level INFO.
 
     Raises what `load_into` raises, and `RebuildError` if a factory gives something that is no module.
 

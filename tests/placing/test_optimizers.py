@@ -16,7 +16,6 @@ from torch.optim import Optimizer
 
 import rehydrate as rh
 from rehydrate.placing.optimizer_layout import interleaved
-from rehydrate.placing.several import load_several
 
 Parameters = Iterable[Any]
 Make = Callable[[Parameters], Optimizer]
@@ -96,7 +95,7 @@ def test_a_run_goes_on_as_if_it_had_never_been_interrupted(name: str, is_named: 
     mine = make(ours)
     if is_stepped:
         train(ours, mine, 2, seed=2)
-    match = load_several({"model": ours, "optimizer": mine}, file)
+    match = rh.load_into({"model": ours, "optimizer": mine}, file)
     assert match
     theirs = network(2)  # torch itself
     its = make(theirs)
@@ -119,7 +118,7 @@ def test_tensors_that_an_optimizer_has_are_filled_where_they_are(make: Make) -> 
     train(ours, mine, 2, seed=2)
     before = [(value, value.data_ptr()) for state in mine.state.values() for value in state.values()]
     groups = [*mine.param_groups]
-    load_several({"model": ours, "optimizer": mine}, file_of(model, optimizer))
+    rh.load_into({"model": ours, "optimizer": mine}, file_of(model, optimizer))
     after = [value for state in mine.state.values() for value in state.values()]
     assert [(id(value), at) for value, at in before] == [(id(value), value.data_ptr()) for value in after]
     assert all(one is other for one, other in zip(groups, mine.param_groups, strict=True))
@@ -174,10 +173,10 @@ def test_states_reach_their_parameters_or_are_refused_whatever_the_groups(there:
     if there == "reversed" and not here.endswith("reversed"):
         # The file has no names, and its order is no model's: shapes show it.
         with pytest.raises(rh.MismatchError, match=r"another size|cannot be told"):
-            load_several({"model": ours, "optimizer": mine}, file)
+            rh.load_into({"model": ours, "optimizer": mine}, file)
         assert not mine.state
         return
-    match = load_several({"model": ours, "optimizer": mine}, file)
+    match = rh.load_into({"model": ours, "optimizer": mine}, file)
     assert_same_states(states(model, optimizer), states(ours, mine))
     train(ours, mine, 1, seed=2)
     if there == here:
@@ -191,7 +190,7 @@ def test_a_changed_layout_keeps_the_optimizers_options_and_tells_the_files() -> 
     model, ours = network(), network(1)
     optimizer, mine = adamw(model.parameters(), lr=0.5), adamw(split(ours), lr=0.25)
     train(model, optimizer, 1, seed=1)
-    match = load_several({"model": ours, "optimizer": mine}, file_of(model, optimizer))
+    match = rh.load_into({"model": ours, "optimizer": mine}, file_of(model, optimizer))
     assert [group["lr"] for group in mine.param_groups] == [0.25, 0.25]
     assert [group["weight_decay"] for group in mine.param_groups] == [0.1, 0.0]
     assert "lr 0.5 (here 0.25)" in str(match)
@@ -202,7 +201,7 @@ def test_the_same_layout_takes_the_files_options_and_tells_what_changed() -> Non
     model, ours = network(), network(1)
     optimizer, mine = adamw(split(model), lr=0.5), adamw(split(ours), lr=0.25)
     optim.lr_scheduler.StepLR(optimizer, 3)
-    match = load_several({"optimizer": mine}, saved({"optimizer": optimizer.state_dict()}))
+    match = rh.load_into({"optimizer": mine}, saved({"optimizer": optimizer.state_dict()}))
     assert [group["lr"] for group in mine.param_groups] == [0.5, 0.5]
     assert [group["initial_lr"] for group in mine.param_groups] == [0.5, 0.5]
     assert "options taken from the file: lr 0.25 → 0.5" in str(match)
@@ -213,7 +212,7 @@ def test_groups_in_another_order_get_their_own_options_by_name() -> None:
     optimizer = adamw(rh.param_groups(model, {"3.*": {"lr": 0.1}, "*": {"lr": 0.2}}))
     mine = adamw(rh.param_groups(ours, {"[0-2].*": {"lr": 7}, "*": {"lr": 8}}))
     train(model, optimizer, 1, seed=1)
-    load_several({"model": ours, "optimizer": mine}, file_of(model, optimizer))
+    rh.load_into({"model": ours, "optimizer": mine}, file_of(model, optimizer))
     assert [group["lr"] for group in mine.param_groups] == [0.2, 0.1]
     assert [group["name"] for group in mine.param_groups] == ["[0-2].*", "*"]
     assert_same_states(states(model, optimizer), states(ours, mine))
@@ -226,7 +225,7 @@ def test_equal_shapes_in_a_changed_layout_are_refused_and_never_guessed() -> Non
     optimizer, mine = adamw(halves), adamw(ours.parameters())
     train(model, optimizer, 1, seed=1)
     with pytest.raises(rh.MismatchError, match="it cannot be told which state of the file belongs") as caught:
-        load_several({"model": ours, "optimizer": mine}, file_of(model, optimizer))
+        rh.load_into({"model": ours, "optimizer": mine}, file_of(model, optimizer))
     assert "loaded state dict has a different number of parameter groups" in str(caught.value)
     assert "groups of 4, 4, the optimizer 8 in groups of 8" in str(caught.value)
     assert not mine.state
@@ -241,7 +240,7 @@ def test_wrong_shapes_are_an_error_that_names_parameter_and_shapes() -> None:
     plain = adamw(nn.Linear(3, 4).parameters())
     plain.load_state_dict(torch.load(io.BytesIO(file))["optimizer"])  # torch takes it
     with pytest.raises(rh.MismatchError, match="does not fit AdamW: 2 of another size") as caught:
-        load_several({"optimizer": mine}, file)
+        rh.load_into({"optimizer": mine}, file)
     assert r"size mismatch for [0].exp_avg: the checkpoint has [4, 2], the model [4, 3]" in str(caught.value)
     assert "the order in which they were saved" in str(caught.value)
 
@@ -252,7 +251,7 @@ def test_rows_and_columns_of_another_matrix_are_an_error_too() -> None:
     one(torch.ones(1, 2)).sum().backward()
     optimizer.step()
     with pytest.raises(rh.MismatchError, match="in rows and columns"):
-        load_several({"optimizer": mine}, saved({"optimizer": optimizer.state_dict()}))
+        rh.load_into({"optimizer": mine}, saved({"optimizer": optimizer.state_dict()}))
 
 
 def test_names_are_matched_through_wrappers_on_either_side() -> None:
@@ -262,7 +261,7 @@ def test_names_are_matched_through_wrappers_on_either_side() -> None:
         optimizer = adamw(list(there.named_parameters())[::-1])
         mine = adamw(here.named_parameters())
         train(there, optimizer, 1, seed=1)
-        match = load_several({"model": here, "optimizer": mine}, file_of(there, optimizer))
+        match = rh.load_into({"model": here, "optimizer": mine}, file_of(there, optimizer))
         assert "by name" in str(match)
         for one, other in zip(states(there, optimizer).values(), states(here, mine).values(), strict=True):
             assert torch.equal(one["exp_avg"], other["exp_avg"])
@@ -279,7 +278,7 @@ def test_frozen_parameters_that_are_trained_now_begin_anew_and_that_is_said() ->
         mine = adamw(parameters(ours))
         train(model, optimizer, 2, seed=1)
         train(ours, mine, 1, seed=2)
-        match = load_several({"model": ours, "optimizer": mine}, file_of(model, optimizer))
+        match = rh.load_into({"model": ours, "optimizer": mine}, file_of(model, optimizer))
         assert "0.weight, 0.bias" in str(match)
         assert mine.state[ours[3].weight]["step"] == 2
         train(ours, mine, 1, seed=3)
@@ -289,7 +288,7 @@ def test_an_optimizer_of_fewer_parameters_gets_theirs_and_tells_of_the_others() 
     model, ours = network(), network(1)
     optimizer, mine = adamw(model.parameters()), adamw(ours[3].parameters())
     train(model, optimizer, 2, seed=1)
-    match = load_several({"model": ours, "optimizer": mine}, file_of(model, optimizer))
+    match = rh.load_into({"model": ours, "optimizer": mine}, file_of(model, optimizer))
     assert torch.equal(mine.state[ours[3].weight]["exp_avg"], optimizer.state[model[3].weight]["exp_avg"])
     assert "states of parameters that this optimizer does not hold" in str(match)
 
@@ -308,7 +307,7 @@ def test_the_state_of_another_optimizer_is_refused(there: str, here: str) -> Non
     train(model, optimizer, 1, seed=1)
     before = saved(mine.state_dict())
     with pytest.raises(rh.MismatchError, match="the state of another optimizer than"):
-        load_several({"model": ours, "optimizer": mine}, file_of(model, optimizer))
+        rh.load_into({"model": ours, "optimizer": mine}, file_of(model, optimizer))
     assert saved(mine.state_dict()) == before
 
 
@@ -317,7 +316,7 @@ def test_an_option_that_needs_what_the_file_lacks_is_refused() -> None:
     optimizer, mine = adamw(model.parameters()), adamw(split(ours), amsgrad=True)
     train(model, optimizer, 1, seed=1)
     with pytest.raises(rh.MismatchError, match="amsgrad=True, and the states in the file have no max_exp_avg_sq"):
-        load_several({"model": ours, "optimizer": mine}, file_of(model, optimizer))
+        rh.load_into({"model": ours, "optimizer": mine}, file_of(model, optimizer))
 
 
 @pytest.mark.parametrize("is_fused", [False, True])
@@ -334,7 +333,7 @@ def test_steps_become_what_the_optimizer_here_needs(is_fused: bool) -> None:
             mine = optim.Adam(ours.parameters(), fused=is_fused)
             if is_stepped:
                 train(ours, mine, 1, seed=4)
-            match = load_several({"optimizer": mine}, saved({"optimizer": state}))
+            match = rh.load_into({"optimizer": mine}, saved({"optimizer": state}))
             assert mine.param_groups[0]["fused"] is is_fused
             assert "it goes on computing as it was made to: fused=" in str(match)
             steps = [own["step"] for own in mine.state.values()]
@@ -351,7 +350,7 @@ def test_floating_state_becomes_what_its_parameter_is_and_counters_do_not() -> N
     optimizer.step()
     half = nn.Linear(3, 2).bfloat16()
     mine = adamw(half.parameters())
-    load_several({"optimizer": mine}, saved({"optimizer": optimizer.state_dict()}))
+    rh.load_into({"optimizer": mine}, saved({"optimizer": optimizer.state_dict()}))
     state = mine.state[half.weight]
     assert state["exp_avg"].dtype == torch.bfloat16
     assert state["step"].dtype == torch.float32
@@ -371,7 +370,7 @@ def test_names_as_keys_are_understood_nested_and_flat() -> None:
     flat |= {f"param_groups.{name}.{key}": value for name in names for key, value in options.items()}
     for state in (nested, flat):
         mine = adamw(list(ours.parameters())[::-1])
-        match = load_several(
+        match = rh.load_into(
             {"model": ours, "optimizer": mine}, saved({"model": model.state_dict(), "optimizer": state})
         )
         assert "by name" in str(match)
@@ -386,7 +385,7 @@ def test_a_pickled_optimizer_is_read_as_its_state() -> None:
         optim.SGD(ours.parameters(), lr=0.1, momentum=0.9),
     )
     train(model, optimizer, 2, seed=1)
-    load_several({"model": ours, "optimizer": mine}, saved({"model": model.state_dict(), "optimizer": optimizer}))
+    rh.load_into({"model": ours, "optimizer": mine}, saved({"model": model.state_dict(), "optimizer": optimizer}))
     assert_same_states(states(model, optimizer), states(ours, mine))
     assert mine.param_groups[0]["lr"] == 0.3
 
@@ -411,7 +410,7 @@ def test_state_of_any_nesting_comes_back() -> None:
     model, ours = network(), network(1)
     optimizer, mine = Nested(model.parameters()), Nested(ours.parameters())
     optimizer.step()
-    load_several({"optimizer": mine}, saved({"optimizer": optimizer.state_dict()}))
+    rh.load_into({"optimizer": mine}, saved({"optimizer": optimizer.state_dict()}))
     for one, other in zip(optimizer.param_groups[0]["params"], mine.param_groups[0]["params"], strict=True):
         there, here = optimizer.state[one], mine.state[other]
         assert here["count"] == 1
@@ -438,12 +437,12 @@ def test_an_optimizer_with_loading_code_of_its_own_is_given_real_data() -> None:
     model, ours = network(), network(1)
     optimizer, mine = Own(model.parameters(), lr=0.3, momentum=0.9), Own(ours.parameters(), lr=0.1, momentum=0.9)
     train(model, optimizer, 2, seed=1)
-    load_several({"model": ours, "optimizer": mine}, file_of(model, optimizer))
+    rh.load_into({"model": ours, "optimizer": mine}, file_of(model, optimizer))
     assert_same_states(states(model, optimizer), states(ours, mine))
     hooked = optim.SGD(network().parameters(), lr=1.0, momentum=0.9)
     seen: list[object] = []
     hooked.register_load_state_dict_post_hook(lambda optimizer: seen.append(optimizer))
-    load_several({"optimizer": hooked}, saved({"optimizer": optimizer.state_dict()["inner"]}))
+    rh.load_into({"optimizer": hooked}, saved({"optimizer": optimizer.state_dict()["inner"]}))
     assert seen == [hooked]
     assert hooked.param_groups[0]["lr"] == 0.3
 
@@ -452,7 +451,7 @@ def test_what_is_no_optimizers_state_is_refused() -> None:
     mine = adamw(network().parameters())
     for state, found in (({"epoch": 3}, "a dictionary with epoch"), ({}, "an empty dictionary"), ([1], "a list")):
         with pytest.raises(rh.MismatchError, match="'optimizer' is not the state of an optimizer") as caught:
-            load_several({"optimizer": mine}, saved({"optimizer": state, "model": network().state_dict()}))
+            rh.load_into({"optimizer": mine}, saved({"optimizer": state, "model": network().state_dict()}))
         assert found in str(caught.value)
 
 
@@ -463,7 +462,7 @@ def test_what_is_no_optimizers_state_is_refused() -> None:
 def test_groups_that_are_none_are_refused(groups: list[object]) -> None:
     mine = adamw(nn.Linear(3, 2).parameters())
     with pytest.raises(rh.MismatchError):
-        load_several({"optimizer": mine}, saved({"optimizer": {"state": {}, "param_groups": groups}}))
+        rh.load_into({"optimizer": mine}, saved({"optimizer": {"state": {}, "param_groups": groups}}))
 
 
 def test_a_state_with_something_unbuildable_is_refused_with_its_place() -> None:
@@ -472,7 +471,7 @@ def test_a_state_with_something_unbuildable_is_refused_with_its_place() -> None:
     slots = {"step": 1, "exp_avg": torch.ones(2, 3), "exp_avg_sq": torch.ones(2, 3), "odd": io.StringIO}
     state["state"] = {0: slots}
     with pytest.raises(rh.RebuildError, match=r"\[0\]\.odd"):
-        load_several({"optimizer": mine}, saved({"optimizer": state}))
+        rh.load_into({"optimizer": mine}, saved({"optimizer": state}))
     assert not mine.state
 
 
@@ -483,7 +482,7 @@ def test_an_optimizer_over_meta_parameters_is_refused_before_the_model_is_filled
     optimizer, mine = adamw(model.parameters()), adamw(ours.parameters())
     train(model, optimizer, 1, seed=1)
     with pytest.raises(rh.RebuildError, match="8 parameters of this AdamW are on the meta device"):
-        load_several({"model": ours, "optimizer": mine}, file_of(model, optimizer))
+        rh.load_into({"model": ours, "optimizer": mine}, file_of(model, optimizer))
     assert all(parameter.is_meta for parameter in ours.parameters())
 
 

@@ -15,7 +15,6 @@ import rehydrate as rh
 from rehydrate.placing import devices
 from rehydrate.placing.devices import resolve
 from rehydrate.placing.ranks import ranks_told
-from rehydrate.placing.several import load_several
 
 
 @pytest.fixture
@@ -72,10 +71,10 @@ def test_nonsense_in_the_environment_is_no_rank(eight: pytest.MonkeyPatch) -> No
 def test_a_match_tells_that_every_process_reads(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     torch.save({"model": nn.Linear(2, 2).state_dict()}, tmp_path / "net.pth")
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
-    match = load_several({"model": nn.Linear(2, 2)}, tmp_path / "net.pth")
+    match = rh.load_into({"model": nn.Linear(2, 2)}, tmp_path / "net.pth")
     assert "each of the 4 processes of this node reads the file for itself" in str(match)
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "1")
-    assert "processes" not in str(load_several({"model": nn.Linear(2, 2)}, tmp_path / "net.pth"))
+    assert "processes" not in str(rh.load_into({"model": nn.Linear(2, 2)}, tmp_path / "net.pth"))
 
 
 PROGRAM = """
@@ -85,7 +84,6 @@ import torch
 from torch import distributed, nn
 import rehydrate as rh
 from rehydrate.placing.ranks import index_here
-from rehydrate.placing.several import load_several
 
 folder, rank = Path(sys.argv[1]), int(os.environ["RANK"])
 distributed.init_process_group("gloo", init_method=(folder / "store").as_uri(), rank=rank, world_size=2)
@@ -100,7 +98,7 @@ try:
 except rh.RehydrateError as error:
     print("failed", type(error).__name__, torch.equal(model.weight, before))
 
-match = load_several({"model": model}, folder / "good.pth")
+match = rh.load_into({"model": model}, folder / "good.pth")
 print([sentence for sentence in match.told if "processes" in sentence])
 mine = torch.cat([model.weight.flatten(), model.bias]).detach()
 every = [torch.empty_like(mine) for _ in range(2)]

@@ -13,7 +13,6 @@ from torch import nn, optim
 from torch.optim import lr_scheduler, swa_utils
 
 import rehydrate as rh
-from rehydrate.placing.several import load_several
 
 
 def saved(obj: object) -> bytes:
@@ -98,7 +97,7 @@ def test_a_run_goes_on_as_if_it_had_never_been_interrupted(name: str) -> None:
     run, other = Run(3, SCHEDULES[name]), Run(4, SCHEDULES[name])
     run.train(4)
     other.train(1)
-    match = load_several(other.objects(), saved({**run.state(), "epoch": 7, "args": {"lr": 0.1}}))
+    match = rh.load_into(other.objects(), saved({**run.state(), "epoch": 7, "args": {"lr": 0.1}}))
     assert match
     assert match.coverage == 1
     for _ in range(3):
@@ -111,7 +110,7 @@ def test_a_run_goes_on_as_if_it_had_never_been_interrupted(name: str) -> None:
 def test_one_match_tells_of_all() -> None:
     run, other = Run(3), Run(4)
     run.train(2)
-    match = load_several(other.objects(), saved(run.state()))
+    match = rh.load_into(other.objects(), saved(run.state()))
     assert str(match).splitlines()[0] == (
         "model (Sequential), optimizer (AdamW), scheduler (StepLR), scaler (GradScaler): "
         "27 of 27 tensors fit, 100 % of its parameters"
@@ -163,7 +162,7 @@ def test_whatever_is_wrong_with_one_leaves_all_as_they_were(fault: str, is_stepp
     break_it(state)
     photograph = Photograph(other)
     with pytest.raises(error):
-        load_several(other.objects(), saved(state))
+        rh.load_into(other.objects(), saved(state))
     photograph.assert_still_true()
     other.train(1)
 
@@ -179,7 +178,7 @@ def test_whatever_fails_while_one_is_finished_leaves_all_as_they_were(
     file = saved(run.state())
     photograph = Photograph(other)
     if refused == "model":
-        monkeypatch.setattr("rehydrate.placing.into._replace", lambda *args: (_ for _ in ()).throw(error("no")))
+        monkeypatch.setattr("rehydrate.placing.preparing.replace_tensors", lambda *args: (_ for _ in ()).throw(error("no")))
     elif refused == "optimizer":
         monkeypatch.setattr(optim.AdamW, "__setstate__", lambda self, state: (_ for _ in ()).throw(error("no")))
     else:
@@ -196,7 +195,7 @@ def test_whatever_fails_while_one_is_finished_leaves_all_as_they_were(
         monkeypatch.setattr(kind, "load_state_dict", load_state_dict)
     is_wrapped = refused in ("scheduler", "scaler") and issubclass(error, Exception)
     with pytest.raises(rh.MismatchError if is_wrapped else error):
-        load_several(other.objects(), file)
+        rh.load_into(other.objects(), file)
     monkeypatch.undo()
     photograph.assert_still_true()
 
@@ -209,7 +208,7 @@ def test_a_file_that_ends_early_leaves_all_as_they_were() -> None:
     photograph = Photograph(other)
     for length in range(100, len(file), len(file) // 7):
         with pytest.raises(rh.RehydrateError):
-            load_several(other.objects(), file[:length])
+            rh.load_into(other.objects(), file[:length])
         photograph.assert_still_true()
 
 
@@ -235,7 +234,7 @@ def test_a_read_that_fails_at_any_point_leaves_all_as_they_were(monkeypatch: pyt
 
                 monkeypatch.setattr(kind, name, failing)
                 try:
-                    load_several(other.objects(), checkpoint)
+                    rh.load_into(other.objects(), checkpoint)
                 except OSError:
                     photograph.assert_still_true()
                 else:
@@ -269,7 +268,7 @@ def test_a_read_that_fails_at_any_point_leaves_all_as_they_were(monkeypatch: pyt
 def test_usual_names_of_a_part_are_found_and_told(names: dict[str, str]) -> None:
     run, other = Run(3), Run(4)
     run.train(2)
-    match = load_several(other.objects(), saved({names[key]: value for key, value in run.state().items()}))
+    match = rh.load_into(other.objects(), saved({names[key]: value for key, value in run.state().items()}))
     assert bits(run.state()) == bits(other.state())
     for key, name in names.items():
         if name != key and name != "my_network_v2":
@@ -288,7 +287,7 @@ def test_a_key_may_be_a_path_and_a_lightning_file_has_lists() -> None:
     })  # fmt: skip
     for keys in (("state_dict", "optimizer_states[0]", "lr_schedulers[0]"), ("model", "optimizer", "scheduler")):
         other = Run(4)
-        load_several(dict(zip(keys, (other.model, other.optimizer, other.scheduler), strict=True)), file)
+        rh.load_into(dict(zip(keys, (other.model, other.optimizer, other.scheduler), strict=True)), file)
         assert bits([other.model.state_dict(), other.optimizer.state_dict(), other.scheduler.state_dict()]) == bits(
             [state["model"], state["optimizer"], state["scheduler"]]
         )
@@ -304,11 +303,11 @@ def test_a_pair_of_models_and_optimizers_is_filled_by_their_names() -> None:
             opt.step()
         pairs[seed] = {"netG": nets[0], "netD": nets[1], "optG": opts[0], "optD": opts[1]}
     file = saved({key: value.state_dict() for key, value in pairs[1].items()})
-    load_several(pairs[2], file)
+    rh.load_into(pairs[2], file)
     for key, value in pairs[2].items():
         assert bits(value.state_dict()) == bits(pairs[1][key].state_dict()), key
     with pytest.raises(rh.AmbiguousError, match="there are 2 models"):
-        load_several({"model": network()}, file)
+        rh.load_into({"model": network()}, file)
 
 
 def test_one_optimizer_over_two_models_is_matched_by_name_and_order() -> None:
@@ -320,7 +319,7 @@ def test_one_optimizer_over_two_models_is_matched_by_name_and_order() -> None:
     nets[1](nets[0](torch.rand(4, 3))).sum().backward()
     optimizer.step()
     file = saved({"body": nets[0].state_dict(), "head": nets[1].state_dict(), "optimizer": optimizer.state_dict()})
-    match = load_several({"body": ours[0], "head": ours[1], "optimizer": mine}, file)
+    match = rh.load_into({"body": ours[0], "head": ours[1], "optimizer": mine}, file)
     assert "by the model's order and shape" in str(match)
     for net, our in zip(nets, ours, strict=True):
         for one, other in zip(net.parameters(), our.parameters(), strict=True):
@@ -333,7 +332,7 @@ def test_an_averaged_model_is_a_model() -> None:
     average.update_parameters(network(5))
     model = network(6)
     file = saved({"model": run.model.state_dict(), "ema": average.state_dict()})
-    load_several({"model": model, "ema": other}, file)
+    rh.load_into({"model": model, "ema": other}, file)
     assert bits(other.state_dict()) == bits(average.state_dict())
     assert bits(model.state_dict()) == bits(run.model.state_dict())
 
@@ -356,9 +355,9 @@ def test_a_model_with_loading_code_of_its_own_is_filled_along_or_left_along() ->
     file = {"model": model.state_dict(), "scaler": torch.amp.GradScaler("cpu").state_dict()}
     before = bits(ours.state_dict())
     with pytest.raises(rh.MismatchError):
-        load_several({"model": ours, "scaler": torch.amp.GradScaler("cpu")}, saved({**file, "scaler": {}}))
+        rh.load_into({"model": ours, "scaler": torch.amp.GradScaler("cpu")}, saved({**file, "scaler": {}}))
     assert bits(ours.state_dict()) == before
-    match = load_several({"model": ours, "scaler": torch.amp.GradScaler("cpu")}, saved(file))
+    match = rh.load_into({"model": ours, "scaler": torch.amp.GradScaler("cpu")}, saved(file))
     assert ours.version == 9
     assert torch.equal(ours.weight, model.weight)
     assert "loaded as the model's own code does it" in str(match)
@@ -369,7 +368,7 @@ def test_a_meta_model_becomes_real_beside_a_schedule() -> None:
     run.train(1)
     with torch.device("meta"):
         model = network()
-    load_several({"model": model, "scheduler": other.scheduler}, saved(run.state()))
+    rh.load_into({"model": model, "scheduler": other.scheduler}, saved(run.state()))
     assert bits(model.state_dict()) == bits(run.model.state_dict())
 
 
@@ -379,18 +378,18 @@ def test_a_meta_model_becomes_real_beside_a_schedule() -> None:
 def test_a_part_that_is_not_there_is_an_error_with_what_was_meant() -> None:
     run = Run(3)
     with pytest.raises(rh.NoSuchTensorError, match="no part for 'schedulr'") as caught:
-        load_several({"model": run.model, "schedulr": run.scheduler}, saved(run.state()))
+        rh.load_into({"model": run.model, "schedulr": run.scheduler}, saved(run.state()))
     assert "did you mean 'scheduler'?" in str(caught.value)
     with pytest.raises(rh.NoSuchTensorError, match="nothing for 'scheduler': None was saved"):
-        load_several({"scheduler": run.scheduler}, saved({**run.state(), "scheduler": None}))
+        rh.load_into({"scheduler": run.scheduler}, saved({**run.state(), "scheduler": None}))
 
 
 def test_one_part_is_not_given_to_two_objects() -> None:
     with pytest.raises(rh.AmbiguousError, match="'model' and 'net' would both be filled from 'state_dict'"):
-        load_several({"model": network(), "net": network()}, saved({"state_dict": network().state_dict()}))
+        rh.load_into({"model": network(), "net": network()}, saved({"state_dict": network().state_dict()}))
     both = {"optimizer_state_dict": Run(1).optimizer.state_dict(), "optim": Run(1).optimizer.state_dict()}
     with pytest.raises(rh.AmbiguousError, match="'optimizer' could be filled from several parts") as caught:
-        load_several({"optimizer": Run(2).optimizer}, saved({"model": network().state_dict(), **both}))
+        rh.load_into({"optimizer": Run(2).optimizer}, saved({"model": network().state_dict(), **both}))
     assert "'optimizer_state_dict', 'optim'" in str(caught.value)
 
 
@@ -407,16 +406,16 @@ def test_one_part_is_not_given_to_two_objects() -> None:
 )
 def test_what_cannot_be_filled_is_a_type_error_that_says_what_to_do(objects: Any, text: str) -> None:
     with pytest.raises(TypeError, match=text):
-        load_several(objects, saved(Run(1).state()))
+        rh.load_into(objects, saved(Run(1).state()))
     model = network()
     with pytest.raises(TypeError, match="filled twice"):
-        load_several({"a": model, "b": model}, saved(Run(1).state()))
+        rh.load_into({"a": model, "b": model}, saved(Run(1).state()))
 
 
 def test_an_error_says_which_of_the_objects_it_is_about() -> None:
     run, other = Run(3), Run(4)
     with pytest.raises(rh.MismatchError) as caught:
-        load_several({"model": nn.Linear(3, 2), "optimizer": other.optimizer}, saved(run.state()))
+        rh.load_into({"model": nn.Linear(3, 2), "optimizer": other.optimizer}, saved(run.state()))
     assert caught.value.where == "model"
 
 
@@ -425,7 +424,7 @@ def test_an_error_says_which_of_the_objects_it_is_about() -> None:
 def test_states_follow_the_model_to_its_device() -> None:
     run, other = Run(3), Run(4)
     run.train(2)
-    load_several(other.objects(), saved(run.state()), device="cuda")
+    rh.load_into(other.objects(), saved(run.state()), device="cuda")
     state = other.optimizer.state[other.model[0].weight]
     assert state["exp_avg"].is_cuda
     assert not state["step"].is_cuda
