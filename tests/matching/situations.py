@@ -51,6 +51,7 @@ def split_attention(shapes: Shapes, one: str, three: Sequence[str]) -> dict[str,
 
 
 QKV = ("q_proj.", "k_proj.", "v_proj.")
+RELATIVE = "relative_position"
 MHA = {"attn.in_proj_weight": (24, 8), "attn.in_proj_bias": (24,), **linear("attn.out_proj", 8, 8)}
 VIT = {
     "cls_token": (1, 1, 8),
@@ -320,6 +321,21 @@ SITUATIONS: tuple[Situation, ...] = (
         "a buffer that nobody computes", linear("fc", 2, 3), {**linear("fc", 2, 3), "steps": (4,)},
         "does not fit: 1 missing",
     ),
+    Situation(
+        "a Swin of another window",
+        {f"a.{RELATIVE}_bias_table": (169, 4), f"a.{RELATIVE}_index": (49, 49), **linear("fc", 99, 9)},
+        {f"a.{RELATIVE}_bias_table": (529, 4), f"a.{RELATIVE}_index": (144, 144), **linear("fc", 99, 9)},
+        "everything fits but what was allowed: 1 tensor brought to another size",
+        [
+            "1 buffer the model's own kept, the file's having another size: relative_position_index",
+            "of another size, 1 tensor: relative positions interpolated from 13x13 to 23x23",
+        ],
+        Allow(mismatched="*bias_table", how="pad"),
+    ),
+    Situation(
+        "a mask that the file lacks", linear("fc", 2, 3), {**linear("fc", 2, 3), "layers.0.attn_mask": (4, 9, 9)}, FITS,
+        ["attn_mask (which windows see each other)"],
+    ),
     # the wrong way round, another size
     Situation(
         "a matrix that is transposed", {"h.c_fc.weight": (4, 16), "h.c_fc.bias": (16,)}, linear("h.c_fc", 16, 4),
@@ -332,6 +348,27 @@ SITUATIONS: tuple[Situation, ...] = (
     Situation(
         "another head, allowed", resnet(1000), resnet(3), "everything fits but the head: fc, 1000 → 3 classes",
         ["Allow(mismatched=['fc.*']) forgave 2 tensors: fc.weight, fc.bias"], Allow(mismatched="fc.*"),
+    ),
+    Situation(
+        "a head that begins anew", resnet(1000), resnet(3), "everything fits but the head: fc, 1000 → 3 classes",
+        ["of another size, 2 tensors: to be initialised anew"], Allow(mismatched="fc.*", how="reinit"),
+    ),
+    Situation(
+        "a ResNet for one channel, and three classes", resnet(1000), resnet(3, channels=1),
+        "everything fits but what was allowed: 3 tensors brought to another size",
+        ["of another size, 1 tensor: 3 input channels added up into one", "the first 3 of 1,000 along dimension 0"],
+        Allow(mismatched="*", how="slice"),
+    ),
+    Situation(
+        "a head of another name, allowed", resnet(1000), replaced(resnet(3), ("fc.", "classifier.")),
+        "everything fits but the head: fc (1000 classes) in the file, classifier (3 classes) in the model",
+        ["42 of 44 tensors fit"], Allow(missing="classifier.*", unexpected="fc.*"),
+    ),
+    Situation(
+        "a grown vocabulary, filled", bert(), {**bert(), "embeddings.word_embeddings.weight": (33, 8)},
+        "everything fits but what was allowed: 1 tensor brought to another size",
+        ["the first 30 of 33 along dimension 0 filled, the rest the model's own"],
+        Allow(mismatched="embeddings.*", how="pad"),
     ),
     Situation(
         "a head of another name", resnet(1000), replaced(resnet(3), ("fc.", "classifier.")),

@@ -60,7 +60,8 @@ class Match:
     allowed: tuple[str, ...] = ()
     """Each pattern of `Allow`, and what it forgave: sentences."""
     rules: tuple[Rule, ...] = ()
-    """What, applied to the checkpoint's weights with `apply_rules`, gives the names and shapes of the model."""
+    """What, applied to the checkpoint's weights with `apply_rules`, gives the names and shapes of the model; what was
+    allowed is not in them."""
     floor: float = 0.0
     """The part of the parameters below which a match is false whatever was allowed."""
     head: str = ""
