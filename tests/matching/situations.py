@@ -168,6 +168,30 @@ SITUATIONS: tuple[Situation, ...] = (
         ["prefix 'net.' for 'backbone.'"],
     ),
     Situation(
+        "a part's own name on one side", under("student.", resnet()), under("net.", resnet()), FITS,
+        ["prefix 'student.' for 'net.'"],
+    ),
+    Situation(
+        "an encoder is no decoder", under("encoder.", resnet()), under("decoder.", resnet()),
+        "does not fit: 44 missing, 44 unexpected",
+    ),
+    Situation(
+        "a stack of blocks into one",
+        {**linear("blocks.0.fc", 4, 4), **linear("blocks.1.fc", 4, 4)}, linear("fc", 4, 4),
+        "does not fit: 2 missing, 4 unexpected", ["'blocks.0.', 'blocks.1.'"],
+    ),
+    Situation(
+        "a network in a Sequential", resnet(), under("1.", resnet()), FITS, ["prefix '1.' put before"],
+    ),
+    Situation(
+        "no pooler in the file", without(bert(), "pooler.dense.weight", "pooler.dense.bias"), bert(),
+        "does not fit: 2 missing; only the head differs: pooler.dense (8 outputs) in the model, none in the file",
+    ),
+    Situation(
+        "a depth that differs", resnet(depth=2), resnet(depth=3), "does not fit: 18 missing",
+        ['Missing key(s) in state_dict: 18: "layer3.0.conv1.weight"'],
+    ),
+    Situation(
         "BERT with its head into a bare one",
         {**under("bert.", bert()), **linear("classifier", 2, 8)}, bert(),
         "does not fit: 2 unexpected; only the head differs: classifier (2 classes) in the file, none in the model",
@@ -240,7 +264,7 @@ SITUATIONS: tuple[Situation, ...] = (
         "Google's BERT", google_bert(), under("bert.", bert()), FITS,
         ["TensorFlow's names; kernels turned", "left aside, being an optimizer's", "gamma and beta"],
     ),
-    Situation("Google's BERT into a bare one", google_bert(), bert(), FITS, ["prefix 'bert.' taken off"]),
+    Situation("Google's BERT into a bare one", google_bert(), bert(), FITS, ["prefix 'bert/' taken off; TensorFlow's"]),
     Situation(
         "TensorFlow's moving statistics",
         replaced(

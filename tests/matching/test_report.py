@@ -141,9 +141,9 @@ def plain(count: int, pattern: str) -> dict[str, tuple[int, ...]]:
     ("file", "model", "seconds"),
     [
         (plain(30_000, "layers.{}.p{}.weight"), plain(30_000, "layers.{}.p{}.weight"), 0.5),
-        (plain(30_000, "net.layers.{}.p{}.weight"), plain(30_000, "layers.{}.p{}.weight"), 6),
-        (plain(30_000, "layers.{}.p{}.gamma"), plain(30_000, "layers.{}.p{}.weight"), 6),
-        (plain(30_000, "a{}.p{}"), plain(30_000, "q.z{}.r{}"), 6),
+        (plain(30_000, "net.layers.{}.p{}.weight"), plain(30_000, "layers.{}.p{}.weight"), 10),
+        (plain(30_000, "layers.{}.p{}.gamma"), plain(30_000, "layers.{}.p{}.weight"), 10),
+        (plain(30_000, "a{}.p{}"), plain(30_000, "q.z{}.r{}"), 10),
         (plain(100_000, "p{}x{}.w"), {"w": (2,)}, 10),
         ({"a." * 500_000 + "w": (2,), "b" * 1_000_000: (2,)}, {"c." * 500_000 + "w": (2,)}, 2),
     ],
