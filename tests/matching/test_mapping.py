@@ -83,7 +83,11 @@ texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=12).map(
 
 
 @tried(150)
-@given(st.dictionaries(texts, texts, max_size=4), st.lists(st.tuples(texts, texts), max_size=3), st.floats())
+@given(
+    st.dictionaries(texts, texts, max_size=4),
+    st.lists(st.tuples(texts, texts), max_size=3),
+    st.floats().map(lambda fill: fill + 0.0),
+)
 def test_any_names_and_numbers_survive_the_file(
     tmp_path_factory: pytest.TempPathFactory, names: dict[str, str], pairs: list[tuple[str, str]], fill: float
 ) -> None:
