@@ -51,6 +51,7 @@ def split_attention(shapes: Shapes, one: str, three: Sequence[str]) -> dict[str,
 
 
 QKV = ("q_proj.", "k_proj.", "v_proj.")
+RELATIVE = "relative_position"
 MHA = {"attn.in_proj_weight": (24, 8), "attn.in_proj_bias": (24,), **linear("attn.out_proj", 8, 8)}
 VIT = {
     "cls_token": (1, 1, 8),
@@ -167,6 +168,30 @@ SITUATIONS: tuple[Situation, ...] = (
         ["prefix 'net.' for 'backbone.'"],
     ),
     Situation(
+        "a part's own name on one side", under("student.", resnet()), under("net.", resnet()), FITS,
+        ["prefix 'student.' for 'net.'"],
+    ),
+    Situation(
+        "an encoder is no decoder", under("encoder.", resnet()), under("decoder.", resnet()),
+        "does not fit: 44 missing, 44 unexpected",
+    ),
+    Situation(
+        "a stack of blocks into one",
+        {**linear("blocks.0.fc", 4, 4), **linear("blocks.1.fc", 4, 4)}, linear("fc", 4, 4),
+        "does not fit: 2 missing, 4 unexpected", ["'blocks.0.', 'blocks.1.'"],
+    ),
+    Situation(
+        "a network in a Sequential", resnet(), under("1.", resnet()), FITS, ["prefix '1.' put before"],
+    ),
+    Situation(
+        "no pooler in the file", without(bert(), "pooler.dense.weight", "pooler.dense.bias"), bert(),
+        "does not fit: 2 missing; only the head differs: pooler.dense (8 outputs) in the model, none in the file",
+    ),
+    Situation(
+        "a depth that differs", resnet(depth=2), resnet(depth=3), "does not fit: 18 missing",
+        ['Missing key(s) in state_dict: 18: "layer3.0.conv1.weight"'],
+    ),
+    Situation(
         "BERT with its head into a bare one",
         {**under("bert.", bert()), **linear("classifier", 2, 8)}, bert(),
         "does not fit: 2 unexpected; only the head differs: classifier (2 classes) in the file, none in the model",
@@ -239,7 +264,7 @@ SITUATIONS: tuple[Situation, ...] = (
         "Google's BERT", google_bert(), under("bert.", bert()), FITS,
         ["TensorFlow's names; kernels turned", "left aside, being an optimizer's", "gamma and beta"],
     ),
-    Situation("Google's BERT into a bare one", google_bert(), bert(), FITS, ["prefix 'bert.' taken off"]),
+    Situation("Google's BERT into a bare one", google_bert(), bert(), FITS, ["prefix 'bert/' taken off; TensorFlow's"]),
     Situation(
         "TensorFlow's moving statistics",
         replaced(
@@ -320,6 +345,21 @@ SITUATIONS: tuple[Situation, ...] = (
         "a buffer that nobody computes", linear("fc", 2, 3), {**linear("fc", 2, 3), "steps": (4,)},
         "does not fit: 1 missing",
     ),
+    Situation(
+        "a Swin of another window",
+        {f"a.{RELATIVE}_bias_table": (169, 4), f"a.{RELATIVE}_index": (49, 49), **linear("fc", 99, 9)},
+        {f"a.{RELATIVE}_bias_table": (529, 4), f"a.{RELATIVE}_index": (144, 144), **linear("fc", 99, 9)},
+        "everything fits but what was allowed: 1 tensor brought to another size",
+        [
+            "1 buffer the model's own kept, the file's having another size: relative_position_index",
+            "of another size, 1 tensor: relative positions interpolated from 13x13 to 23x23",
+        ],
+        Allow(mismatched="*bias_table", how="pad"),
+    ),
+    Situation(
+        "a mask that the file lacks", linear("fc", 2, 3), {**linear("fc", 2, 3), "layers.0.attn_mask": (4, 9, 9)}, FITS,
+        ["attn_mask (which windows see each other)"],
+    ),
     # the wrong way round, another size
     Situation(
         "a matrix that is transposed", {"h.c_fc.weight": (4, 16), "h.c_fc.bias": (16,)}, linear("h.c_fc", 16, 4),
@@ -332,6 +372,27 @@ SITUATIONS: tuple[Situation, ...] = (
     Situation(
         "another head, allowed", resnet(1000), resnet(3), "everything fits but the head: fc, 1000 → 3 classes",
         ["Allow(mismatched=['fc.*']) forgave 2 tensors: fc.weight, fc.bias"], Allow(mismatched="fc.*"),
+    ),
+    Situation(
+        "a head that begins anew", resnet(1000), resnet(3), "everything fits but the head: fc, 1000 → 3 classes",
+        ["of another size, 2 tensors: to be initialised anew"], Allow(mismatched="fc.*", how="reinit"),
+    ),
+    Situation(
+        "a ResNet for one channel, and three classes", resnet(1000), resnet(3, channels=1),
+        "everything fits but what was allowed: 3 tensors brought to another size",
+        ["of another size, 1 tensor: 3 input channels added up into one", "the first 3 of 1,000 along dimension 0"],
+        Allow(mismatched="*", how="slice"),
+    ),
+    Situation(
+        "a head of another name, allowed", resnet(1000), replaced(resnet(3), ("fc.", "classifier.")),
+        "everything fits but the head: fc (1000 classes) in the file, classifier (3 classes) in the model",
+        ["42 of 44 tensors fit"], Allow(missing="classifier.*", unexpected="fc.*"),
+    ),
+    Situation(
+        "a grown vocabulary, filled", bert(), {**bert(), "embeddings.word_embeddings.weight": (33, 8)},
+        "everything fits but what was allowed: 1 tensor brought to another size",
+        ["the first 30 of 33 along dimension 0 filled, the rest the model's own"],
+        Allow(mismatched="embeddings.*", how="pad"),
     ),
     Situation(
         "a head of another name", resnet(1000), replaced(resnet(3), ("fc.", "classifier.")),

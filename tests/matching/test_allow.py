@@ -14,6 +14,7 @@ from rehydrate.errors import MismatchError
 from rehydrate.matching.allow import Allow
 from rehydrate.matching.match import Match, match_weights
 from rehydrate.matching.values import Derived, Interpolated, Repeated, Summed
+from tests.effort import tried
 from tests.matching.made import Shapes, bert, linear, resnet, targets_of_shapes, weights_of
 
 
@@ -151,6 +152,7 @@ def test_what_cannot_be_cut_or_filled_stays_a_mismatch_with_the_reason(
     assert reason in " ".join(str(match).split())
 
 
+@tried(60)
 @given(some.lists(some.tuples(some.integers(1, 6), some.integers(1, 6)), min_size=1, max_size=3))
 def test_slice_and_pad_give_exactly_what_lies_in_both(extents: list[tuple[int, int]]) -> None:
     here, there = tuple(one for one, _ in extents), tuple(other for _, other in extents)

@@ -14,6 +14,7 @@ from torch.nn.utils import parametrizations
 import rehydrate as rh
 from rehydrate.matching.known import GROUPS, KNOWN, common_names, is_kernel, is_slot
 from rehydrate.matching.match import match_weights
+from tests.effort import tried
 from tests.matching.made import linear, norm, saved, targets_of_model, targets_of_shapes, weights_of
 
 ONE_AND_THE_SAME = [
@@ -69,6 +70,7 @@ def test_names_that_would_be_one_keep_their_own() -> None:
     assert [found[name][0] for name in names] == [names[0], names[1], "b.fc.weight", "bn.gamma", "bn.weight"]
 
 
+@tried(60)
 @given(some.lists(some.text("aq.kv_/0123gropu", max_size=30), unique=True, max_size=30))
 def test_no_two_names_come_to_be_one_that_both_were_not(names: list[str]) -> None:
     forms = [form for form, _ in common_names(names).values()]

@@ -18,6 +18,7 @@ from rehydrate.matching.mapping import rules_of
 from rehydrate.matching.match import Match, match_weights
 from rehydrate.matching.rule import apply_rules
 from rehydrate.matching.values import Derived, Joined
+from tests.effort import tried
 from tests.matching.made import linear, resnet, saved, targets_of_shapes, under, weights_of, without
 from tests.matching.situations import SITUATIONS, Situation
 
@@ -51,10 +52,10 @@ def test_the_rules_of_a_match_give_the_names_and_shapes_of_the_model(case: Situa
     weights = weights_of(case.file)
     values = apply_rules(weights, rules).values
     for pair in match.pairs:
-        assert values[pair.target.name].shape == pair.target.shape
+        assert values[pair.target.name].shape == pair.target.shape or match.resized
     again = match_weights(weights, targets_of_shapes(case.model), "Net", rules=rules, allow=case.allow)
     assert again
-    assert {pair.rule for pair in again.pairs} <= {"by name"}
+    assert sum(pair.rule != "by name" for pair in again.pairs) == match.resized
     assert len((tmp_path / "map.toml").read_text().splitlines()) < 60
 
 
@@ -139,6 +140,7 @@ def test_three_of_different_kinds_are_not_put_together() -> None:
     assert len(match.unexpected) == 3
 
 
+@tried(60)
 @given(
     some.lists(some.sampled_from(["backbone", "x", "enc", "0", "layer1", "head"]), min_size=1, max_size=4),
     some.booleans(),
@@ -158,6 +160,7 @@ def test_any_prefix_is_found_on_either_side(prefix: list[str], in_file: bool, de
     )
 
 
+@tried(60)
 @given(some.data())
 def test_whatever_two_sets_of_names_nothing_is_used_twice_and_no_shape_is_wrong(data: some.DataObject) -> None:
     words = some.sampled_from(

@@ -91,7 +91,8 @@ def _are_heads(layers: Sequence[str], names: Collection[str]) -> bool:
 
 def _named(layers: Sequence[str], tensors: Collection[Target | Value]) -> str:
     last = [tensor.shape[0] for tensor in tensors if tensor.shape]
-    classes = f" ({last[-1]} classes)" if last else ""
+    what = "classes" if _are_heads(layers, layers) else "outputs"
+    classes = f" ({last[-1]} {what})" if last else ""
     return ", ".join(shown(layer, 60) for layer in layers) + classes
 
 

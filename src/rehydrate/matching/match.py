@@ -60,7 +60,8 @@ class Match:
     allowed: tuple[str, ...] = ()
     """Each pattern of `Allow`, and what it forgave: sentences."""
     rules: tuple[Rule, ...] = ()
-    """What, applied to the checkpoint's weights with `apply_rules`, gives the names and shapes of the model."""
+    """What, applied to the checkpoint's weights with `apply_rules`, gives the names and shapes of the model; what was
+    allowed is not in them."""
     floor: float = 0.0
     """The part of the parameters below which a match is false whatever was allowed."""
     head: str = ""
@@ -173,6 +174,18 @@ def match_weights(
 
     `rules` change the weights' names and shapes first; what they leave is found by itself. `model` is what reports
     call the model. Raises `MismatchError` where a rule cannot be applied.
+
+    >>> import io, torch, rehydrate as rh
+    >>> buffer = io.BytesIO(); torch.save({"net.weight": torch.zeros(3, 2), "net.bias": torch.zeros(3)}, buffer)
+    >>> targets = [Target("weight", (3, 2), "float32", True), Target("bias", (3,), "float32", True)]
+    >>> print(match_weights(rh.open(buffer).weights(), targets, "Linear"))
+    Linear: 2 of 2 tensors fit, 100 % of its parameters
+      2 of 2 tensors of the file used
+      0 missing, 0 unexpected, 0 of another size
+      found for 2 tensors (certain): prefix 'net.' taken off
+      weight  prefix 'net.' taken off
+      bias    prefix 'net.' taken off
+    everything fits
     """
     told = list(weights.removed)
     values: Mapping[str, Value] = weights.tensors

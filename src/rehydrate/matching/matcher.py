@@ -10,9 +10,10 @@ Nothing is forgiven here (`allow`), and no bytes move. Linear in the number of n
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from rehydrate.checkpoint.tensor import TensorRef
 from rehydrate.matching.computed import COUNTER, computed, reason
@@ -25,6 +26,8 @@ from rehydrate.text import counted, listed, shown
 
 __all__ = ["Found", "find"]
 
+_COMPONENT = re.compile(r"[^./]*[./]")
+_LONGEST_FRONT = 1000
 _ROUNDS = 8
 """Prefixes that are taken off one file."""
 _LISTED = 4
@@ -222,7 +225,7 @@ def _by_prefix(found: Found, likeness: _Likeness) -> None:
         targets = [name for name in likeness.targets if name not in likeness.sources]
         shift = find_shift(sources, targets, fits)
         if isinstance(shift, Rivals):
-            found.hints.append(str(shift))
+            found.hints.append(str(Rivals(tuple(_as_spelled(choice, likeness) for choice in shift.choices))))
         if not isinstance(shift, Shift):
             return
         _apply(shift, likeness)
@@ -232,17 +235,34 @@ def _by_prefix(found: Found, likeness: _Likeness) -> None:
 def _apply(shift: Shift, likeness: _Likeness) -> None:
     """Give every name that has the prefix its new one, where nobody has that."""
     at = len(shift.add)
+    told = _as_spelled(shift, likeness)
     inside = {name[at:].partition(".")[0] for name in likeness.targets if name.startswith(shift.add)}
     now_of: dict[str, str] = {}
     for now, name in likeness.sources.items():
         new = shift.renamed(now)
         is_meant = new != now and now not in likeness.targets and new[at:].partition(".")[0] in inside
         if is_meant and new not in likeness.sources and new not in now_of:
-            likeness.shifts.setdefault(name, []).append(shift)
+            likeness.shifts.setdefault(name, []).append(told)
             now_of[new] = name
         else:
             now_of[now] = name
     likeness.sources = now_of
+
+
+def _as_spelled(shift: Shift, likeness: _Likeness) -> Shift:
+    """The same with the prefixes as the file and the model have them, for whoever reads of it."""
+    remove = _front([likeness.sources[now] for now in shift.names], shift.remove)
+    add = _front([likeness.targets[now] for now in shift.names.values()], shift.add)
+    return replace(shift, remove=remove, add=add)
+
+
+def _front(names: Iterable[str], prefix: str) -> str:
+    """As many components as a prefix has, of all of these names; itself where they do not have the same."""
+    count = prefix.count(".")
+    if not count or all(name.startswith(prefix) for name in names):
+        return prefix
+    fronts = {"".join(_COMPONENT.findall(name, 0, _LONGEST_FRONT)[:count]) for name in names}
+    return fronts.pop() if len(fronts) == 1 else prefix
 
 
 def _by_fusion(found: Found, likeness: _Likeness) -> None:

@@ -38,8 +38,7 @@ _DIGITS = "(?<![0-9])(?:{})(?![0-9])"
 _NUMBER = "[0-9]{1,18}"
 _RUNS = re.compile("[0-9]+")
 
-Number = Expression
-Part = str | Number | tuple[str, str]
+Part = str | Expression | tuple[str, str]
 """Letters that stand for themselves, a number, or a sign with its text: `("*", "*")`, `("[", "[abc]")`."""
 
 
@@ -157,11 +156,14 @@ def _counted(expression: Expression, numbers: Mapping[str, int]) -> str:
     return str(value)
 
 
-@lru_cache(maxsize=4096)
 def pattern(text: str) -> Pattern:
     """The pattern that a text is. Raises `ValueError`, saying why, where it is none."""
-    if not _SPECIAL.search(text):  # most are, where many names are renamed at once
-        return Pattern(text, _NO_SIGNS, None, text, None, (), (), (), ())
+    # Names without a sign are not kept: there may be as many as a file has, and they may be long.
+    return _pattern(text) if _SPECIAL.search(text) else Pattern(text, _NO_SIGNS, None, text, None, (), (), (), ())
+
+
+@lru_cache(maxsize=1024)
+def _pattern(text: str) -> Pattern:
     parts = _parts(text)
     _check_numbers(parts, text)
     groups: list[str] = []
@@ -207,11 +209,13 @@ def pattern(text: str) -> Pattern:
     )
 
 
-@lru_cache(maxsize=4096)
 def template(text: str) -> Template:
     """The template that a text is. Raises `ValueError`, saying why, where it is none."""
-    if not _SPECIAL.search(text):
-        return Template(text, _NO_SIGNS, (text,))
+    return _template(text) if _SPECIAL.search(text) else Template(text, _NO_SIGNS, (text,))
+
+
+@lru_cache(maxsize=1024)
+def _template(text: str) -> Template:
     parts = _parts(text)
     for part in parts:
         if isinstance(part, tuple) and part[0] == "[":

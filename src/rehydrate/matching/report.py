@@ -10,8 +10,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from textwrap import wrap
 from typing import TYPE_CHECKING
 
+from rehydrate.matching.computed import COUNTER
 from rehydrate.matching.folding import grouped
-from rehydrate.matching.pairs import Pair
+from rehydrate.matching.pairs import Pair, Target
+from rehydrate.matching.values import Value
 from rehydrate.text import counted, dimensions, listed, nearest, shown
 
 if TYPE_CHECKING:
@@ -167,14 +169,41 @@ def advice(match: Match) -> str:
         return "; ".join(shown(hint, 400) for hint in match.hints[:_LISTED])
     if not match.pairs and not match.mismatched:
         return "no name fits: this is a checkpoint of another model, or another part of this file is meant (which=)"
+    if match.head and not match.complaints:
+        return _advice_on_head(match)
     if match.mismatched and not match.missing and not match.unexpected:
-        layers = listed([repr(f"{shown(layer, 60)}.*") for layer in _layers(match)], _ALLOWED)
-        keep = f", or keep the model's own: allow=Allow(mismatched=[{layers}])" if match.head else ""
-        return f"build the model with the sizes of the checkpoint{keep}"
+        return "build the model with the sizes of the checkpoint"
     if not _is_in_the_way(match) and not match.is_covered:
         floor = int(match.coverage * 100) / 100
         return f"nearly all would keep its own values; if that is meant, Allow(coverage={floor}) takes so little"
     return "compare the two lists: `rehydrate FILE` shows what the file holds"
+
+
+def _advice_on_head(match: Match) -> str:
+    """What to write for the layers that differ."""
+    missing = _layers(target.name for target in match.missing if not target.name.endswith(COUNTER))
+    unexpected = _layers(value.name for value in match.unexpected)
+    mismatched = _layers(wrong.target.name for wrong in match.mismatched)
+    if len(missing) == len(unexpected) == 1 and _shapes(match.missing) == _shapes(match.unexpected):
+        old, new = (repr(f"{shown(names[0], 60)}.*") for names in (unexpected, missing))
+        return f"the two have one shape: rules=[Rename({old}, {new})]"
+    kinds = ("missing", missing), ("unexpected", unexpected), ("mismatched", mismatched)
+    allowed = ", ".join(
+        f"{kind}=[{listed([repr(f'{shown(name, 60)}.*') for name in names], _ALLOWED)}]"
+        for kind, names in kinds
+        if names
+    )
+    start = "build the model with the sizes of the checkpoint, or keep" if mismatched else "keep"
+    return f"{start} the model's own: allow=Allow({allowed})"
+
+
+def _patterns(layers: Sequence[str]) -> str:
+    return listed([repr(f"{shown(name, 60)}.*") for name in layers], _ALLOWED)
+
+
+def _shapes(tensors: Sequence[Target | Value]) -> list[tuple[str, tuple[int, ...]]]:
+    """Last components and shapes."""
+    return sorted((one.name.rpartition(".")[2], one.shape) for one in tensors)
 
 
 def _is_in_the_way(match: Match) -> bool:
@@ -182,8 +211,9 @@ def _is_in_the_way(match: Match) -> bool:
     return bool(match.missing or match.unexpected or match.mismatched or match.complaints)
 
 
-def _layers(match: Match) -> list[str]:
-    return list(dict.fromkeys(wrong.target.name.rpartition(".")[0] or wrong.target.name for wrong in match.mismatched))
+def _layers(names: Iterable[str]) -> list[str]:
+    """The modules that tensors are in."""
+    return list(dict.fromkeys(name.rpartition(".")[0] or name for name in names))
 
 
 def _keys(what: str, names: Sequence[str], others: Sequence[str]) -> str:
