@@ -7,7 +7,7 @@ from its initial values computes the same, and what no checkpoint fills is what 
 
 In doubt everything is done as always: for models that load in a way of their own, for a constructor that fails while
 it is watched, and for one that sets torch's generator in between; the last two are called once more, unwatched. Nothing
-here reads a file. Of memory that is read by other threads, or by extensions past torch's dispatcher, nothing is seen.
+here reads a file. What an extension reads past torch's dispatcher, or a thread that was there before, is not seen.
 """
 
 from __future__ import annotations
@@ -119,13 +119,14 @@ def build_fresh(make: Callable[[], object]) -> Fresh:
     2
     >>> torch.manual_seed(0) and fresh.fill_all()
     """
-    if torch._C._len_torch_dispatch_stack():
-        return Fresh(make())  # somebody else is watching
+    # Where somebody else is watching, or another thread has a constructor watched, this one is left alone.
+    if torch._C._len_torch_dispatch_stack() or not _TURN.acquire(blocking=False):
+        return Fresh(make())
     begin = torch.default_generator.get_state()
     pending = Pending()
     try:
         operators = _Operators(pending)
-        with _of_whole_functions(operators), _Functions(pending), operators:
+        with _functions_replaced(operators), _Functions(pending), operators:
             made = make()
     except BaseException as error:
         pending.catch_up()
@@ -133,6 +134,8 @@ def build_fresh(make: Callable[[], object]) -> Fresh:
             raise
         torch.default_generator.set_state(begin)
         return Fresh(_once_more(make, error))
+    finally:
+        _TURN.release()
     if pending.is_doubtful:
         pending.catch_up()  # a factory may give the same model again
         torch.default_generator.set_state(begin)
@@ -340,26 +343,33 @@ def _tensors_in(value: object) -> Iterator[torch.Tensor]:
 
 
 _TURN = threading.Lock()
+"""Held by the one constructor that is watched: functions of modules are replaced meanwhile."""
 
 
 @contextmanager
-def _of_whole_functions(operators: _Operators) -> Iterator[None]:
-    """Meanwhile `_WHOLE` can be put off; for other threads, and for whoever imported them by name, they are as ever.
+def _functions_replaced(operators: _Operators) -> Iterator[None]:
+    """Meanwhile `_WHOLE` can be put off, and a thread that is started finds everything done.
 
-    One constructor at a time: another one draws what it draws, which is only slower.
+    For other threads, and for whoever imported these functions by name, they are what they are.
     """
-    if not _TURN.acquire(blocking=False):
-        yield
-        return
-    originals = {name: getattr(init, name) for name in _WHOLE if hasattr(init, name)}
+    here, pending = threading.get_ident(), operators.pending
+    start = threading.Thread.start
+    originals: dict[str, Any] = {name: getattr(init, name) for name in _WHOLE if hasattr(init, name)}
+
+    def start_when_done(thread: threading.Thread) -> None:
+        if threading.get_ident() == here:
+            pending.stop()
+        start(thread)
+
     try:
+        threading.Thread.start = start_when_done  # type: ignore[method-assign, assignment]
         for name, original in originals.items():
             setattr(init, name, _put_off_whole(original, operators))
         yield
     finally:
+        threading.Thread.start = start  # type: ignore[method-assign]
         for name, original in originals.items():
             setattr(init, name, original)
-        _TURN.release()
 
 
 def _put_off_whole(original: Callable[..., Any], operators: _Operators) -> Callable[..., Any]:

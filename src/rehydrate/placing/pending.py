@@ -75,6 +75,8 @@ class Pending:
         self._turn = 0
         self.is_doubtful = False
         """Whether somebody set the generator while numbers had not been drawn. Which ones come next is then unknown."""
+        self.is_over = False
+        """Whether nothing more may be put off."""
         self.is_busy = False
         """Whether fills are being done right now; what they call is not to be put off again."""
 
@@ -89,7 +91,12 @@ class Pending:
 
     def knows(self, key: int) -> bool:
         """Whether fills of this memory may be put off."""
-        return key in self._known
+        return key in self._known and not self.is_over
+
+    def stop(self) -> None:
+        """Do everything that was put off, and put nothing off any more."""
+        self.is_over = True
+        self.catch_up()
 
     def waits(self, key: int) -> bool:
         """Whether there is something to be written to this memory."""
@@ -133,11 +140,6 @@ class Pending:
                 for key in waiting:
                     for turn in self._turns.pop(key, ()):
                         _do(self._fills.pop(turn), {})
-
-    def catch_up_with_random(self) -> None:
-        """Do what was put off where somebody else is about to draw random numbers."""
-        if self._state is not None:
-            self.catch_up()
 
     def alive(self) -> Iterator[int]:
         """Storages that wait and that somebody still has."""
