@@ -145,6 +145,17 @@ def seeded(model: Any) -> object:
     return torch.rand(4)
 
 
+def seeded_as_before(model: Any) -> object:
+    torch.manual_seed(11)  # as `begin` does
+    return torch.rand(4)
+
+
+def forked_and_drawn(model: Any) -> object:
+    with torch.random.fork_rng():
+        nn.init.normal_(model.first.weight)
+    return torch.initial_seed()
+
+
 def forked(model: Any) -> object:
     with torch.random.fork_rng():
         torch.manual_seed(5)
@@ -283,7 +294,10 @@ HABITS: dict[str, Callable[[Any], object]] = {
     "initialised again": applied,
     "one flat parameter": flat,
     "seeded": seeded,
+    "seeded as before": seeded_as_before,
+    "seeded last": lambda m: setattr(m, "first", nn.Linear(3, 3)) or done(torch.manual_seed(4)),
     "forked": forked,
+    "forked and drawn": forked_and_drawn,
     "forked and not kept": forked_and_not_kept,
     "a generator of its own": lambda m: done(m.first.weight.data.normal_(generator=torch.Generator().manual_seed(3))),
     "torch's generator, by name": lambda m: done(m.first.weight.data.normal_(generator=torch.default_generator)),

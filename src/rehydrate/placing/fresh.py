@@ -81,6 +81,7 @@ def build_fresh(make: Callable[[], object]) -> Fresh:
         return Fresh(_once_more(make, error))
     finally:
         _TURN.release()
+    pending.leave()
     if pending.is_doubtful:
         pending.catch_up()  # a factory may give the same model again
         torch.default_generator.set_state(begin)
