@@ -100,8 +100,13 @@ def load_into(
     >>> buffer = io.BytesIO(); torch.save({"state_dict": torch.nn.Linear(3, 2).state_dict()}, buffer)
     >>> print(rh.load_into(torch.nn.Linear(3, 2), buffer))
     Linear: 2 of 2 tensors fit, 100 % of its parameters
+      2 of 2 tensors of the file used
+      0 missing, 0 unexpected, 0 of another size
       taken from 'state_dict'
       the model is in training mode; call .eval() before predicting
+      weight  by name
+      bias    by name
+    everything fits
     """
     _need_torch("load_into")
     from rehydrate.placing.into import load_into as put_into

@@ -29,7 +29,9 @@ def saved(tensors: Mapping[str, torch.Tensor]) -> bytes:
 def weights_of(shapes: Shapes) -> Weights:
     """The weights of a file that holds zeros of these shapes."""
     kinds = {name: torch.int64 if name.endswith(_WHOLE) else torch.float32 for name in shapes}
-    return rh.open(saved({name: torch.zeros(*shape, dtype=kinds[name]) for name, shape in shapes.items()})).weights()
+    return rh.open(
+        saved({name: torch.zeros(tuple(shape), dtype=kinds[name]) for name, shape in shapes.items()})
+    ).weights()
 
 
 def targets_of_shapes(shapes: Shapes) -> list[Target]:
@@ -79,7 +81,9 @@ def resnet(classes: int = 10, channels: int = 3, depth: int = 2) -> dict[str, Se
 def transformer(depth: int = 2, width: int = 8) -> dict[str, Sequence[int]]:
     """An encoder in torch's names."""
     layer = nn.TransformerEncoderLayer(width, 2, 2 * width)
-    return {f"layers.{at}.{name}": tuple(tensor.shape) for at in range(depth) for name, tensor in layer.state_dict().items()}
+    return {
+        f"layers.{at}.{name}": tuple(tensor.shape) for at in range(depth) for name, tensor in layer.state_dict().items()
+    }
 
 
 def bert(depth: int = 2, width: int = 8) -> dict[str, Sequence[int]]:

@@ -37,8 +37,8 @@ class Situation:
     allow: Allow = Allow()  # noqa: RUF009 - frozen
 
 
-def split_attention(shapes: Shapes, one: str, three: str) -> dict[str, Sequence[int]]:
-    """Every fused projection taken apart: `one` and `three` say how they are called."""
+def split_attention(shapes: Shapes, one: str, three: Sequence[str]) -> dict[str, Sequence[int]]:
+    """Every fused projection taken apart: `one` says how it is called, and `three` how its parts are."""
     found: dict[str, Sequence[int]] = {}
     for name, shape in shapes.items():
         stem, mark, leaf = name.partition(one)
@@ -46,15 +46,12 @@ def split_attention(shapes: Shapes, one: str, three: str) -> dict[str, Sequence[
             found[name] = shape
         else:
             third = (shape[0] // 3, *shape[1:])
-            found |= {stem + three.format(part) + leaf: third for part in three_of(three)}
+            found |= {stem + part + leaf: third for part in three}
     return found
 
 
-def three_of(three: str) -> tuple[str, str, str]:
-    """How query, key and value are called."""
-    return ("query", "key", "value") if "self." in three or three.startswith("{}") else ("q", "k", "v")
-
-
+QKV = ("q_proj.", "k_proj.", "v_proj.")
+RELATIVE = "relative_position"
 MHA = {"attn.in_proj_weight": (24, 8), "attn.in_proj_bias": (24,), **linear("attn.out_proj", 8, 8)}
 VIT = {
     "cls_token": (1, 1, 8),
@@ -114,11 +111,13 @@ DENSE = {
     "features.denseblock1.denselayer1.conv2.weight": (8, 16, 3, 3),
     **linear("classifier", 10, 16),
 }
+OLD_BERT = replaced(bert(), ("LayerNorm.weight", "LayerNorm.gamma"), ("LayerNorm.bias", "LayerNorm.beta"))
 OLD_DENSE = replaced(DENSE, ("norm1", "norm.1"), ("norm2", "norm.2"), ("conv1", "conv.1"), ("conv2", "conv.2"))
 PLAYGROUND = {
-    name.replace("conv1", "group1.conv1").replace("bn", "group1.bn").replace("conv2", "group1.conv2").replace(
-        "fc.", "group2.fc."
-    ): shape
+    name.replace("conv1", "group1.conv1")
+    .replace("bn", "group1.bn")
+    .replace("conv2", "group1.conv2")
+    .replace("fc.", "group2.fc."): shape
     for name, shape in resnet().items()
 }
 DETECTRON = replaced(
@@ -137,10 +136,10 @@ TORCH_ENCODER = transformer()
 BERT_ENCODER = {name.removeprefix("encoder."): shape for name, shape in bert().items() if name.startswith("encoder.")}
 
 SITUATIONS: tuple[Situation, ...] = (
-    Situation("same names", resnet(), resnet(), FITS, ["38 of 38 tensors fit, 100 %", "0 missing, 0 unexpected"]),
-    Situation("two tensors", linear("fc", 2, 3), linear("fc", 2, 3), FITS, ["2 of 2 tensors of the file are used"]),
+    Situation("same names", resnet(), resnet(), FITS, ["44 of 44 tensors fit, 100 %", "0 missing, 0 unexpected"]),
+    Situation("two tensors", linear("fc", 2, 3), linear("fc", 2, 3), FITS, ["2 of 2 tensors of the file used"]),
     # wrappers
-    Situation("saved from DataParallel", under("module.", resnet()), resnet(), FITS, ["prefix 'module.' (DataParallel)"]),
+    Situation("from DataParallel", under("module.", resnet()), resnet(), FITS, ["prefix 'module.' (DataParallel)"]),
     Situation("into DataParallel", resnet(), under("module.", resnet()), FITS, ["its prefix 'module.' was put before"]),
     Situation(
         "compiled, then distributed", under("module._orig_mod.", resnet()), resnet(), FITS, ["torch.compile"]
@@ -155,11 +154,11 @@ SITUATIONS: tuple[Situation, ...] = (
     # prefixes
     Situation(
         "backbone in the file", under("backbone.", resnet()), resnet(), FITS,
-        ["found for 38 tensors (certain): prefix 'backbone.' taken off"],
+        ["found for 44 tensors (certain): prefix 'backbone.' taken off"],
     ),
     Situation(
         "backbone in the model", resnet(), under("backbone.", resnet()), FITS,
-        ["found for 38 tensors (certain): prefix 'backbone.' put before"],
+        ["found for 44 tensors (certain): prefix 'backbone.' put before"],
     ),
     Situation(
         "a prefix that nobody knows", under("tower.left.", resnet()), resnet(), FITS, ["prefix 'tower.left.' taken off"]
@@ -167,6 +166,30 @@ SITUATIONS: tuple[Situation, ...] = (
     Situation(
         "another prefix on each side", under("net.", resnet()), under("backbone.", resnet()), FITS,
         ["prefix 'net.' for 'backbone.'"],
+    ),
+    Situation(
+        "a part's own name on one side", under("student.", resnet()), under("net.", resnet()), FITS,
+        ["prefix 'student.' for 'net.'"],
+    ),
+    Situation(
+        "an encoder is no decoder", under("encoder.", resnet()), under("decoder.", resnet()),
+        "does not fit: 44 missing, 44 unexpected",
+    ),
+    Situation(
+        "a stack of blocks into one",
+        {**linear("blocks.0.fc", 4, 4), **linear("blocks.1.fc", 4, 4)}, linear("fc", 4, 4),
+        "does not fit: 2 missing, 4 unexpected", ["'blocks.0.', 'blocks.1.'"],
+    ),
+    Situation(
+        "a network in a Sequential", resnet(), under("1.", resnet()), FITS, ["prefix '1.' put before"],
+    ),
+    Situation(
+        "no pooler in the file", without(bert(), "pooler.dense.weight", "pooler.dense.bias"), bert(),
+        "does not fit: 2 missing; only the head differs: pooler.dense (8 outputs) in the model, none in the file",
+    ),
+    Situation(
+        "a depth that differs", resnet(depth=2), resnet(depth=3), "does not fit: 18 missing",
+        ['Missing key(s) in state_dict: 18: "layer3.0.conv1.weight"'],
     ),
     Situation(
         "BERT with its head into a bare one",
@@ -192,37 +215,38 @@ SITUATIONS: tuple[Situation, ...] = (
         ["size mismatch for fc.weight: the checkpoint has [1000, 8], the model [3, 8]", "prefix 'backbone.' taken off"],
     ),
     Situation(
-        "a detector's backbone", {**under("backbone.body.", resnet()), **linear("rpn.head", 4, 8), **linear("roi.box", 9, 8)},
+        "a detector's backbone",
+        {**under("backbone.body.", resnet()), **linear("rpn.head", 4, 8), **linear("roi.box", 9, 8)},
         resnet(), "does not fit: 4 unexpected", ["prefix 'backbone.body.' taken off", '"rpn.head.weight"'],
     ),
     Situation(
-        "two parts that fit alike", TWO, resnet(), "does not fit: 38 missing, 76 unexpected",
+        "two parts that fit alike", TWO, resnet(), "does not fit: 44 missing, 88 unexpected",
         ["2 parts of the file fit this model equally well: 'encoder_q.', 'encoder_k.'", "Prefix(remove='encoder_q.')"],
     ),
     Situation(
         "two parts that could take it", resnet(), {**under("online.", resnet()), **under("target.", resnet())},
-        "does not fit: 76 missing, 38 unexpected",
+        "does not fit: 88 missing, 44 unexpected",
         ["2 parts of the model could take this file equally well: 'online.', 'target.'", "Prefix(add='online.')"],
     ),
     Situation(
         "two parts, of which one has other sizes",
-        {**under("student.", resnet(depth=3)), **under("teacher.", replaced(linear("fc", 4, 4), ("fc", "out")))},
+        {**under("student.", resnet(depth=3)), **under("teacher.", replaced(linear("fc", 4, 4), ("fc", "embed")))},
         resnet(depth=3), "does not fit: 2 unexpected", ["prefix 'student.' taken off"],
     ),
     # known renames
     Situation("an old DenseNet", OLD_DENSE, DENSE, FITS, ["norm.1 for norm1, as before torch 0.4", "(certain)"]),
     Situation("into an old DenseNet", DENSE, OLD_DENSE, FITS, ["norm.1 for norm1, as before torch 0.4"]),
     Situation(
-        "gamma and beta", replaced(bert(), ("LayerNorm.weight", "LayerNorm.gamma"), ("LayerNorm.bias", "LayerNorm.beta")),
-        bert(), FITS, ["found for 10 tensors (certain): gamma and beta for weight and bias"],
+        "gamma and beta", OLD_BERT, bert(), FITS,
+        ["found for 10 tensors (certain): gamma and beta for weight and bias"],
     ),
     Situation(
         "gamma and beta behind bert.",
-        under("bert.", replaced(bert(), ("LayerNorm.weight", "LayerNorm.gamma"), ("LayerNorm.bias", "LayerNorm.beta"))),
-        bert(), FITS, ["found for 10 tensors (certain): prefix 'bert.' taken off; gamma and beta for weight and bias"],
+        under("bert.", OLD_BERT), bert(), FITS,
+        ["found for 10 tensors (certain): prefix 'bert.' taken off; gamma and beta for weight and bias"],
     ),
-    Situation("weight norm, new", WEIGHT_NORM, PARAMETRIZED, FITS, ["found for 4 tensors", "weight_g and weight_v for"]),
-    Situation("weight norm, old", PARAMETRIZED, WEIGHT_NORM, FITS, ["found for 4 tensors", "weight_g and weight_v for"]),
+    Situation("weight norm, new", WEIGHT_NORM, PARAMETRIZED, FITS, ["found for 4 tensors", "weight_g"]),
+    Situation("weight norm, old", PARAMETRIZED, WEIGHT_NORM, FITS, ["found for 4 tensors", "weight_g"]),
     Situation("spectral norm, new", SPECTRAL, SPECTRAL_NEW, FITS, ["found for 3 tensors"]),
     Situation("the playground's ResNet", PLAYGROUND, resnet(), FITS, ["group1, group2 as in pytorch-playground"]),
     Situation("into the playground's ResNet", resnet(), PLAYGROUND, FITS, ["group1, group2 as in pytorch-playground"]),
@@ -233,21 +257,26 @@ SITUATIONS: tuple[Situation, ...] = (
     Situation(
         "groups that tell two tensors apart",
         {**linear("group1.fc", 2, 2), **linear("group2.fc", 2, 2)}, linear("fc", 2, 2),
-        "does not fit: 2 missing, 4 unexpected", ["2 parts of the file fit this model equally well: 'group1.', 'group2.'"],
+        "does not fit: 2 missing, 4 unexpected",
+        ["2 parts of the file fit this model equally well: 'group1.', 'group2.'"],
     ),
     Situation(
         "Google's BERT", google_bert(), under("bert.", bert()), FITS,
-        ["TensorFlow's names, its kernel turned", "left aside, being an optimizer's", "gamma and beta"],
+        ["TensorFlow's names; kernels turned", "left aside, being an optimizer's", "gamma and beta"],
     ),
-    Situation("Google's BERT into a bare one", google_bert(), bert(), FITS, ["prefix 'bert.' taken off"]),
+    Situation("Google's BERT into a bare one", google_bert(), bert(), FITS, ["prefix 'bert/' taken off; TensorFlow's"]),
     Situation(
         "TensorFlow's moving statistics",
-        replaced(norm("bn", 4), ("running_mean", "moving_mean"), ("running_var", "moving_variance"), ("bn.weight", "bn.gamma"), ("bn.bias", "bn.beta")),
+        replaced(
+            norm("bn", 4), ("running_mean", "moving_mean"), ("running_var", "moving_variance"),
+            ("bn.weight", "bn.gamma"), ("bn.bias", "bn.beta"),
+        ),
         norm("bn", 4), FITS, ["moving_mean for running_mean"],
     ),
     Situation(
         "kuangliu's ResNet", replaced(resnet(), ("downsample", "shortcut"), ("fc.", "linear.")), resnet(),
-        "does not fit: 2 missing, 2 unexpected; only the head differs: linear (10 classes) in the file, fc (10 classes) in the model",
+        "does not fit: 2 missing, 2 unexpected; only the head differs: linear (10 classes) in the file, "
+        "fc (10 classes) in the model",
         ["shortcut for downsample"],
     ),
     Situation(
@@ -258,23 +287,24 @@ SITUATIONS: tuple[Situation, ...] = (
     Situation("timm's ViT into torchvision's", VIT, TORCHVISION_VIT, FITS, ["a transformer block's names"]),
     Situation(
         "BERT's layers into torch's encoder", under("bert.encoder.", BERT_ENCODER), TORCH_ENCODER, FITS,
-        ["query, key, value put together", "a transformer block's names", "32 of 32 tensors of the file are used"],
+        ["query, key, value put together", "a transformer block's names", "32 of 32 tensors of the file used"],
     ),
     Situation(
         "torch's encoder into BERT's layers", TORCH_ENCODER, under("encoder.", BERT_ENCODER), FITS,
-        ["query, key, value taken apart", "24 of 24 tensors of the file are used"],
+        ["query, key, value taken apart", "24 of 24 tensors of the file used"],
     ),
     # fused projections
     Situation(
-        "in_proj into q_proj, k_proj, v_proj", MHA, split_attention(MHA, "in_proj_", "{}_proj."), FITS,
+        "in_proj into q_proj, k_proj, v_proj", MHA, split_attention(MHA, "in_proj_", QKV), FITS,
         ["found for 6 tensors (likely): query, key, value taken apart"],
     ),
     Situation(
-        "q_proj, k_proj, v_proj into in_proj", split_attention(MHA, "in_proj_", "{}_proj."), MHA, FITS,
+        "q_proj, k_proj, v_proj into in_proj", split_attention(MHA, "in_proj_", QKV), MHA, FITS,
         ["found for 2 tensors (likely): query, key, value put together"],
     ),
     Situation(
-        "query, key, value into timm's qkv", split_attention(VIT, "attn.qkv.", "attn.{}."), VIT, FITS,
+        "query, key, value into timm's qkv",
+        split_attention(VIT, "attn.qkv.", [f"attn.{part}." for part in ("query", "key", "value")]), VIT, FITS,
         ["query, key, value put together"],
     ),
     Situation(
@@ -313,7 +343,22 @@ SITUATIONS: tuple[Situation, ...] = (
     ),
     Situation(
         "a buffer that nobody computes", linear("fc", 2, 3), {**linear("fc", 2, 3), "steps": (4,)},
-        "does not fit: 1 missing; only the head differs: steps (4 classes) in the model, none in the file",
+        "does not fit: 1 missing",
+    ),
+    Situation(
+        "a Swin of another window",
+        {f"a.{RELATIVE}_bias_table": (169, 4), f"a.{RELATIVE}_index": (49, 49), **linear("fc", 99, 9)},
+        {f"a.{RELATIVE}_bias_table": (529, 4), f"a.{RELATIVE}_index": (144, 144), **linear("fc", 99, 9)},
+        "everything fits but what was allowed: 1 tensor brought to another size",
+        [
+            "1 buffer the model's own kept, the file's having another size: relative_position_index",
+            "of another size, 1 tensor: relative positions interpolated from 13x13 to 23x23",
+        ],
+        Allow(mismatched="*bias_table", how="pad"),
+    ),
+    Situation(
+        "a mask that the file lacks", linear("fc", 2, 3), {**linear("fc", 2, 3), "layers.0.attn_mask": (4, 9, 9)}, FITS,
+        ["attn_mask (which windows see each other)"],
     ),
     # the wrong way round, another size
     Situation(
@@ -329,6 +374,27 @@ SITUATIONS: tuple[Situation, ...] = (
         ["Allow(mismatched=['fc.*']) forgave 2 tensors: fc.weight, fc.bias"], Allow(mismatched="fc.*"),
     ),
     Situation(
+        "a head that begins anew", resnet(1000), resnet(3), "everything fits but the head: fc, 1000 → 3 classes",
+        ["of another size, 2 tensors: to be initialised anew"], Allow(mismatched="fc.*", how="reinit"),
+    ),
+    Situation(
+        "a ResNet for one channel, and three classes", resnet(1000), resnet(3, channels=1),
+        "everything fits but what was allowed: 3 tensors brought to another size",
+        ["of another size, 1 tensor: 3 input channels added up into one", "the first 3 of 1,000 along dimension 0"],
+        Allow(mismatched="*", how="slice"),
+    ),
+    Situation(
+        "a head of another name, allowed", resnet(1000), replaced(resnet(3), ("fc.", "classifier.")),
+        "everything fits but the head: fc (1000 classes) in the file, classifier (3 classes) in the model",
+        ["42 of 44 tensors fit"], Allow(missing="classifier.*", unexpected="fc.*"),
+    ),
+    Situation(
+        "a grown vocabulary, filled", bert(), {**bert(), "embeddings.word_embeddings.weight": (33, 8)},
+        "everything fits but what was allowed: 1 tensor brought to another size",
+        ["the first 30 of 33 along dimension 0 filled, the rest the model's own"],
+        Allow(mismatched="embeddings.*", how="pad"),
+    ),
+    Situation(
         "a head of another name", resnet(1000), replaced(resnet(3), ("fc.", "classifier.")),
         "does not fit: 2 missing, 2 unexpected; only the head differs: fc (1000 classes) in the file, "
         "classifier (3 classes) in the model",
@@ -339,18 +405,18 @@ SITUATIONS: tuple[Situation, ...] = (
     ),
     Situation(
         "another network", {**linear("a.x", 3, 3), **linear("b.y", 4, 4)}, resnet(),
-        "does not fit: 38 missing, 4 unexpected",
+        "does not fit: 44 missing, 4 unexpected",
     ),
     Situation(
         "another network, all allowed", {**linear("a.x", 3, 3), **linear("b.y", 4, 4)}, resnet(),
-        "does not fit: only 0 % of the parameters would be filled", ["forgave 38 tensors", "forgave nothing"], ALL,
+        "does not fit: only 0 % of the parameters would be filled", ["forgave 44 tensors", "forgave nothing"], ALL,
     ),
     Situation(
         "all allowed and all fits", resnet(), resnet(), FITS, ["Allow(missing=['*']) forgave nothing"], ALL
     ),
     Situation(
         "misspelled", replaced(resnet(), ("fc.weight", "fc.wieght")), resnet(),
-        "does not fit: 1 missing, 1 unexpected; only the head differs: fc (10 classes) in the file, fc (10 classes) in the model",
+        "does not fit: 1 missing, 1 unexpected",
         ['"fc.weight" (did you mean fc.wieght?)'],
     ),
 )  # fmt: skip

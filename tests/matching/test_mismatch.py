@@ -102,7 +102,16 @@ def test_the_match_tells_the_same_as_plain_data() -> None:
     match = rh.load_into(nn.DataParallel(network(2, 3)), saved({"model": network(2, 3).state_dict()}))
     told = json.loads(json.dumps(match.to_dict()))
     assert told["ok"] is True
-    assert told["pairs"][0] == {"target": "module.0.weight", "source": "0.weight"}
+    assert told["pairs"][0] == {
+        "target": "module.0.weight",
+        "source": "0.weight",
+        "sources": ["0.weight"],
+        "rule": "by name",
+        "sure": "certain",
+        "part": [],
+    }
+    assert told["verdict"] == "everything fits"
+    assert told["file"] == {"tensors": 2, "used": 2}
     assert told["coverage"] == 1.0
     assert told["told"] == list(match.told)
     assert re.match(r"DataParallel: 2 of 2 tensors fit, 100 % of its parameters\n", str(match))

@@ -8,14 +8,15 @@ a well-known meaning (`adapting`) are brought into the model's.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 from rehydrate.matching.adapting import adapted
 from rehydrate.matching.matcher import Found
 from rehydrate.matching.pairs import Mismatch, Pair, Target
+from rehydrate.matching.patterns import found_in, pattern
 from rehydrate.matching.values import Value, sliced
 from rehydrate.text import counted, listed, shown
 
@@ -34,7 +35,7 @@ class Allow:
 
     `missing` names tensors of the model that the file may lack: they keep their values. `unexpected` names tensors of
     the file that the model may lack: they are left aside. `mismatched` names tensors of the model that the file may
-    have in another size. Each is a pattern or several, in which `*` is any run of characters, dots too, and `?` is one.
+    have in another size. Each is a pattern or several, as rules have them: `*` is any characters, dots too.
 
     `how` says what becomes of a tensor of another size:
 
@@ -48,7 +49,7 @@ class Allow:
 
     `coverage` is the part of the model's parameters, by elements, that must be filled whatever is allowed.
 
-    Raises `ValueError` for a `how` that there is not and a coverage that is no part of one.
+    Raises `ValueError` for a `how` that there is not, a coverage that is no part of one, and a pattern that is none.
 
     >>> Allow(mismatched="fc.*", how="slice").how
     'slice'
@@ -67,8 +68,10 @@ class Allow:
         if isinstance(self.coverage, bool) or not 0 <= self.coverage <= 1:
             raise ValueError(f"coverage= is a part of one, from 0 to 1; got {self.coverage!r}")
         for kind, patterns in zip(_KINDS, (self.missing, self.unexpected, self.mismatched), strict=True):
-            if not isinstance(patterns, str) and not all(isinstance(pattern, str) for pattern in patterns):
+            if not isinstance(patterns, str) and not all(isinstance(each, str) for each in patterns):
                 raise TypeError(f"{kind}= is a pattern or several, as strings; got {patterns!r}")
+            for each in [patterns] if isinstance(patterns, str) else patterns:
+                pattern(each)
 
 
 @dataclass(slots=True)
@@ -78,10 +81,14 @@ class Forgiven:
     pairs: dict[str, Pair] = field(default_factory=dict)
     """Tensors of another size that are filled none the less, by the model's names without its wrappers."""
     kept: list[Target] = field(default_factory=list)
+    resized_kept: int = 0
+    """How many of `kept` are of another size in the file."""
     reinitialised: list[str] = field(default_factory=list)
     aside: dict[str, Value] = field(default_factory=dict)
     allowed: list[str] = field(default_factory=list)
     """Which pattern forgave what: sentences."""
+    told: list[str] = field(default_factory=list)
+    """What became of tensors of another size: sentences."""
 
 
 def forgive(found: Found, allow: Allow) -> Forgiven:
@@ -96,7 +103,18 @@ def forgive(found: Found, allow: Allow) -> Forgiven:
         "mismatched", allow.mismatched, {name: wrong.target.name for name, wrong in found.mismatched.items()}
     ):
         _settle(name, found, forgiven, allow.how)
+    forgiven.told += _became(forgiven, allow.how)
     return forgiven
+
+
+def _became(forgiven: Forgiven, how: How) -> Iterator[str]:
+    """What became of tensors of another size, by what was done."""
+    same = len(forgiven.reinitialised) if how == "reinit" else forgiven.resized_kept
+    if same:
+        what = "to be initialised anew" if how == "reinit" else "the model's own values kept"
+        yield f"of another size, {counted(same, 'tensor')}: {what}"
+    for rule, count in Counter(pair.rule for pair in forgiven.pairs.values()).items():
+        yield f"of another size, {counted(count, 'tensor')}: {rule}"
 
 
 @dataclass(slots=True)
@@ -108,30 +126,18 @@ class _Chosen:
     def of(self, kind: str, patterns: Patterns, names: dict[str, str]) -> list[str]:
         """The keys of `names` that a pattern chooses by key or by value."""
         chosen: dict[str, None] = {}
-        for pattern in dict.fromkeys([patterns] if isinstance(patterns, str) else patterns):
-            is_meant = _matcher(pattern)
-            here = [key for key, name in names.items() if is_meant(name) or (key != name and is_meant(key))]
+        spelled = dict.fromkeys([*names, *names.values()])
+        for glob in dict.fromkeys([patterns] if isinstance(patterns, str) else patterns):
+            meant = {name for name, _ in found_in(spelled, glob)}
+            here = [key for key, name in names.items() if key in meant or name in meant]
             chosen |= dict.fromkeys(here)
-            spelled = f"Allow({kind}=[{shown(pattern, 60)!r}])"
+            sentence = f"Allow({kind}=[{shown(glob, 60)!r}])"
             if here:
                 some = listed([shown(names[key], 60) for key in here], _LISTED)
-                self.forgiven.allowed.append(f"{spelled} forgave {counted(len(here), 'tensor')}: {some}")
+                self.forgiven.allowed.append(f"{sentence} forgave {counted(len(here), 'tensor')}: {some}")
             else:
-                self.forgiven.allowed.append(f"{spelled} forgave nothing")
+                self.forgiven.allowed.append(f"{sentence} forgave nothing")
         return list(chosen)
-
-
-def _matcher(pattern: str) -> Callable[[str], object]:
-    """Whether a name is meant. `*` takes as little as it can and is never tried again: time is linear in the name."""
-    if pattern == "*":
-        return lambda name: True
-    pieces = [re.escape(piece).replace(r"\?", ".") for piece in re.split(r"\*+", pattern)]
-    first, *middle = pieces
-    if not middle:
-        return re.compile(first, re.DOTALL).fullmatch
-    *middle, last = middle
-    text = first + "".join(f"(?>.*?{piece})" for piece in middle) + f".*{last}"
-    return re.compile(text, re.DOTALL).fullmatch
 
 
 def _settle(name: str, found: Found, forgiven: Forgiven, how: How) -> None:
@@ -144,6 +150,8 @@ def _settle(name: str, found: Found, forgiven: Forgiven, how: How) -> None:
         forgiven.aside[wrong.source.name] = wrong.source
         if how == "reinit":
             forgiven.reinitialised.append(wrong.target.name)
+        else:
+            forgiven.resized_kept += 1
         return
     known = adapted(wrong.target, wrong.source, may_slice=how == "slice")
     made = known if known is not None else _cut(wrong) if how == "slice" else _filled(wrong)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, NoReturn, TypeVar
 
 from rehydrate.errors import MismatchError
 from rehydrate.matching.patterns import found_in
@@ -87,18 +87,20 @@ def changed(
         except ValueError as error:
             wrong[name] = str(error)
     if wrong:
-        refuse_shapes(rule, wrong, met, hint)
+        refuse_shapes(rule, wrong, met, hint=hint)
     return replaced(rule, values, changes, met)
 
 
-def refuse_shapes(rule: object, wrong: Mapping[str, str], met: int, hint: str = "") -> None:
-    """Raise `MismatchError` for tensors that a rule does not fit, with a sentence for each."""
-    what = f"{len(wrong):,} of {counted(met, 'tensor')}" if met != len(wrong) else counted(met, "tensor")
+def refuse_shapes(
+    rule: object, wrong: Mapping[str, str], met: int, *, noun: str = "tensor", hint: str = ""
+) -> NoReturn:
+    """Raise `MismatchError` for tensors, or sets of them, that a rule does not fit, with a sentence for each."""
+    what = f"{len(wrong):,} of {counted(met, noun)}" if met != len(wrong) else counted(met, noun)
     listing = (f"{shown(name)}: {sentence}" for name, sentence in wrong.items())
     refuse(f"a rule does not fit {what} that it means", rule, listing, len(wrong), hint)
 
 
-def refuse(what: str, rule: object, lines: Iterable[str], count: int, hint: str = "") -> None:
+def refuse(what: str, rule: object, lines: Iterable[str], count: int, hint: str = "") -> NoReturn:
     """Raise `MismatchError` with the first few lines of many."""
     first = [line for _, line in zip(range(_LISTED), lines, strict=False)]
     if count > len(first):

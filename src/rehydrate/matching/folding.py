@@ -11,15 +11,18 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from rehydrate.matching.choosing import new_names
 from rehydrate.matching.numbering import Kind, numbered
 from rehydrate.matching.patterns import escaped
-from rehydrate.matching.renaming import Rename, Renames, new_names
+from rehydrate.matching.renaming import Rename, Renames
 from rehydrate.matching.widening import widened
 from rehydrate.text import shown
 
 __all__ = ["grouped", "rename_rules"]
 
 _RUNS = re.compile(r"([0-9]+)")
+_NUMBERS = 32
+"""Numbers in a name that is told apart from others; a name with more is taken as it is."""
 _REPAIRS = 4
 """How often templates that get in each other's way are put right before names are listed one by one."""
 _SHOWN = 6
@@ -38,6 +41,8 @@ def grouped(names: Iterable[str]) -> list[tuple[str, int]]:
     kinds: dict[tuple[str, ...], _Kind] = {}
     for name in names:
         parts = _RUNS.split(name)
+        if len(parts) > 2 * _NUMBERS + 1:
+            parts = [name]
         numbers = parts[1::2]
         # A number that begins with 0 is alike only with those that are as long: layer_07 and layer_12.
         parts[1::2] = [str(len(run)) if run[0] == "0" and len(run) > 1 else "" for run in numbers]

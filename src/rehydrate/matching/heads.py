@@ -6,8 +6,9 @@ number and that nothing follows, for all else fits. Decides nothing.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
+from rehydrate.matching.computed import COUNTER
 from rehydrate.matching.matcher import Found
 from rehydrate.matching.pairs import Target
 from rehydrate.matching.values import Value
@@ -29,17 +30,19 @@ _ROWS = ("embed", "wte", "wpe", "token", "vocab", "lm_head", "decoder", "predict
 
 def head_of(found: Found, order: Sequence[str]) -> str:
     """What the head is, in words, if it is all that differs; else nothing. `order` has the model's names, in order."""
-    if len(found.mismatched) + len(found.targets) > _TENSORS or len(found.sources) > _TENSORS:
+    # Files from before torch 0.4.1 lack the counters of batch norms, which says nothing about the network.
+    targets = {name: target for name, target in found.targets.items() if not name.endswith(COUNTER)}
+    if len(found.mismatched) + len(targets) > _TENSORS or len(found.sources) > _TENSORS:
         return ""
-    if found.mismatched and not found.targets and not found.sources:
+    if found.mismatched and not targets and not found.sources:
         return _resized(found)
-    if not found.mismatched and (found.targets or found.sources) and _is_smaller_part(found):
-        return _replaced(found, order)
+    if not found.mismatched and (targets or found.sources):
+        return _replaced(found, targets, [name for name in order if not name.endswith(COUNTER)])
     return ""
 
 
-def _is_smaller_part(found: Found) -> bool:
-    return len(found.pairs) >= _FILLED * max(len(found.targets), len(found.sources))
+def _is_smaller_part(found: Found, rest: int) -> bool:
+    return len(found.pairs) >= _FILLED * rest
 
 
 def _resized(found: Found) -> str:
@@ -55,27 +58,29 @@ def _resized(found: Found) -> str:
         changes.add((here[0], there[0]))
     if all(any(word in layer.lower() for word in _ROWS) for layer in layers):
         noun, what = "the vocabulary", "rows"
-    elif _is_smaller_part(found) or len(found.mismatched) <= 2:
-        noun, what = "the head", "classes"
     else:
-        return ""
+        noun, what = "the head", "classes"
     sizes = ", ".join(f"{one} → {other}" for one, other in sorted(changes)[:_LAYERS])
     return f"{noun}: {', '.join(shown(layer, 60) for layer in layers)}, {sizes} {what}"
 
 
-def _replaced(found: Found, order: Sequence[str]) -> str:
+def _replaced(found: Found, targets: Mapping[str, Target], order: Sequence[str]) -> str:
     """Another layer in its place: `the head: fc (1000 classes) in the file, classifier (3 classes) in the model`."""
-    here, there = _layers(found.sources), _layers(found.targets)
-    if len(here) > _LAYERS or len(there) > _LAYERS:
+    here, there = _layers(found.sources), _layers(targets)
+    if not _is_smaller_part(found, max(len(targets), len(found.sources))):
         return ""
-    is_head = _are_heads(there, found.targets) and _are_heads(here, found.sources)
-    if not is_head and not (there and list(found.targets) == list(order[-len(found.targets) :])):
+    if len(here) > _LAYERS or len(there) > _LAYERS or not set(here).isdisjoint(there):
+        return ""
+    if any(names and all(len(one.shape) < 2 for one in names.values()) for names in (found.sources, targets)):
+        return ""
+    is_head = _are_heads(there, targets) and _are_heads(here, found.sources)
+    if not is_head and not (there and list(targets) == list(order[-len(targets) :])):
         return ""
     sides = []
     if here:
         sides.append(f"{_named(here, found.sources.values())} in the file")
     if there:
-        sides.append(f"{_named(there, found.targets.values())} in the model")
+        sides.append(f"{_named(there, targets.values())} in the model")
     alone = "" if here and there else ", none in the model" if here else ", none in the file"
     return f"the head: {', '.join(sides)}{alone}"
 
@@ -86,7 +91,8 @@ def _are_heads(layers: Sequence[str], names: Collection[str]) -> bool:
 
 def _named(layers: Sequence[str], tensors: Collection[Target | Value]) -> str:
     last = [tensor.shape[0] for tensor in tensors if tensor.shape]
-    classes = f" ({last[-1]} classes)" if last else ""
+    what = "classes" if _are_heads(layers, layers) else "outputs"
+    classes = f" ({last[-1]} {what})" if last else ""
     return ", ".join(shown(layer, 60) for layer in layers) + classes
 
 

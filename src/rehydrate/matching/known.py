@@ -12,13 +12,24 @@ repetition inside a repetition, and names that are longer than anybody's are lef
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-__all__ = ["KNOWN", "Known", "common_names", "is_kernel", "is_slot", "words"]
+__all__ = ["GROUPS", "KNOWN", "Change", "Known", "common_names", "is_kernel", "is_slot", "words"]
 
 LONGEST = 1000
 """Characters of a name that is looked at; the longest real ones have two hundred."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One expression and what takes the place of what it finds."""
+
+    mark: str
+    """Letters that a name must have for it: what costs least to look for."""
+    pattern: re.Pattern[str]
+    new: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,151 +38,145 @@ class Known:
 
     words: str
     """What it does, for reports."""
-    marks: tuple[str, ...]
-    """Every name that it changes has one of these in it."""
-    changes: tuple[tuple[re.Pattern[str], str], ...]
+    changes: tuple[Change, ...]
+    """In this order."""
     sure: str = "certain"
     """`likely` where the words are used for other things, too."""
-    drops: bool = False
-    """Whether it takes away what could tell two names apart."""
 
 
-def _changes(*pairs: tuple[str, str]) -> tuple[tuple[re.Pattern[str], str], ...]:
-    return tuple((re.compile(pattern), new) for pattern, new in pairs)
+def _changes(*each: tuple[str, str, str]) -> tuple[Change, ...]:
+    return tuple(Change(mark, re.compile(pattern), new) for mark, pattern, new in each)
 
 
 KNOWN: tuple[Known, ...] = (
     Known(
-        # google-research/bert, modeling.py: variables of scopes, `kernel` is [in, out]. As Hugging Face's
-        # convert_bert_original_tf_checkpoint_to_pytorch has it.
+        # google-research/bert: variables in scopes, kernels [in, out]. transformers' converter reads them so.
         "TensorFlow's names",
-        ("/", "layer_", "kernel", "_embeddings", "output_weights", "output_bias"),
         _changes(
-            (r"/", "."),
-            (r"(^|\.)layer_(\d+)(?=\.)", r"\1layer.\2"),
-            (r"(^|\.)(word|position|token_type)_embeddings$", r"\1\2_embeddings.weight"),
-            (r"^output_weights$", "classifier.weight"),
-            (r"^output_bias$", "classifier.bias"),
-            (r"\.output_weights$", ".weight"),
-            (r"\.output_bias$", ".bias"),
-            (r"(^|\.)kernel$", r"\1weight"),
+            ("/", r"/", "."),
+            ("layer_", r"(^|\.)layer_(\d+)(?=\.)", r"\1layer.\2"),
+            ("_embeddings", r"(^|\.)(word|position|token_type)_embeddings$", r"\1\2_embeddings.weight"),
+            ("output_weights", r"^output_weights$", "classifier.weight"),
+            ("output_bias", r"^output_bias$", "classifier.bias"),
+            ("output_weights", r"\.output_weights$", ".weight"),
+            ("output_bias", r"\.output_bias$", ".bias"),
+            ("kernel", r"(^|\.)kernel$", r"\1weight"),
         ),
     ),
     Known(
-        # BERT's LayerNorm until pytorch-pretrained-bert 0.6, TensorFlow's and Keras' normalisations.
+        # BERT's LayerNorm until pytorch-pretrained-bert 0.6; TensorFlow's and Keras' normalisations.
         "gamma and beta for weight and bias",
-        ("gamma", "beta"),
-        _changes((r"(^|\.)gamma$", r"\1weight"), (r"(^|\.)beta$", r"\1bias")),
+        _changes(("gamma", r"(^|\.)gamma$", r"\1weight"), ("beta", r"(^|\.)beta$", r"\1bias")),
     ),
     Known(
         # Flax: a LayerNorm's or BatchNorm's weight is its scale. Only below a name that says norm.
         "scale for a norm's weight",
-        ("scale",),
-        _changes((r"([Nn]orm[^.]*)\.scale$", r"\1.weight")),
+        _changes(("orm", r"([Nn]orm[^.]*)\.scale$", r"\1.weight")),
     ),
     Known(
         # Keras and TensorFlow; `_mean` and `_variance` are PaddlePaddle's.
         "moving_mean for running_mean",
-        ("moving_", "_mean", "_variance"),
         _changes(
-            (r"(^|\.)(?:moving)?_mean$", r"\1running_mean"),
-            (r"(^|\.)(?:moving)?_var(?:iance)?$", r"\1running_var"),
+            ("_mean", r"(^|\.)(?:moving)?_mean$", r"\1running_mean"),
+            ("_var", r"(^|\.)(?:moving)?_var(?:iance)?$", r"\1running_var"),
         ),
     ),
     Known(
         # Names with dots were allowed until torch 0.4: torchvision's DenseNet before 2018, and networks made after it.
         "norm.1 for norm1, as before torch 0.4",
-        ("norm.", "conv.", "relu."),
-        _changes((r"(^|\.)(norm|conv|relu)\.(\d{1,3})(?=\.)", r"\1\2\3")),
+        _changes(
+            ("norm.", r"(^|\.)norm\.(\d{1,3})(?=\.)", r"\1norm\2"),
+            ("conv.", r"(^|\.)conv\.(\d{1,3})(?=\.)", r"\1conv\2"),
+            ("relu.", r"(^|\.)relu\.(\d{1,3})(?=\.)", r"\1relu\2"),
+        ),
     ),
     Known(
         # torch.nn.utils.weight_norm and spectral_norm against torch.nn.utils.parametrizations, since torch 2.0.
         "weight_g and weight_v for parametrizations",
-        ("parametrizations.",),
         _changes(
-            (r"(^|\.)parametrizations\.([^.]+)\.original0$", r"\1\2_g"),
-            (r"(^|\.)parametrizations\.([^.]+)\.original1$", r"\1\2_v"),
-            (r"(^|\.)parametrizations\.([^.]+)\.original$", r"\1\2_orig"),
-            (r"(^|\.)parametrizations\.([^.]+)\.0\._([uv])$", r"\1\2_\3"),
+            ("parametrizations.", r"(^|\.)parametrizations\.([^.]+)\.original0$", r"\1\2_g"),
+            ("parametrizations.", r"(^|\.)parametrizations\.([^.]+)\.original1$", r"\1\2_v"),
+            ("parametrizations.", r"(^|\.)parametrizations\.([^.]+)\.original$", r"\1\2_orig"),
+            ("parametrizations.", r"(^|\.)parametrizations\.([^.]+)\.0\._([uv])$", r"\1\2_\3"),
         ),
-    ),
-    Known(
-        # aaron-xichen/pytorch-playground put layers of torchvision's networks into nn.Sequential called group1, group2.
-        "group1, group2 as in pytorch-playground",
-        ("group",),
-        _changes((r"(^|\.)group\d{1,3}(?=\.)", r"\1"), (r"^\.|\.(?=\.)", "")),
-        drops=True,
     ),
     Known(
         # detectron2's ResNet, as its tools/convert-torchvision-to-d2.py has it.
         "detectron2's names of a ResNet",
-        ("res", "shortcut.", ".norm.", "stem."),
         _changes(
-            (r"(^|\.)stem\.(?=conv1\.)", r"\1"),
-            (r"(^|\.)res2(?=\.\d)", r"\1layer1"),
-            (r"(^|\.)res3(?=\.\d)", r"\1layer2"),
-            (r"(^|\.)res4(?=\.\d)", r"\1layer3"),
-            (r"(^|\.)res5(?=\.\d)", r"\1layer4"),
-            (r"(^|\.)conv(\d)\.norm(?=\.)", r"\1bn\2"),
-            (r"(^|\.)shortcut\.norm(?=\.)", r"\1downsample.1"),
-            (r"(^|\.)shortcut\.(weight|bias)$", r"\1downsample.0.\2"),
+            ("stem.", r"(^|\.)stem\.(?=conv1\.)", r"\1"),
+            ("res2.", r"(^|\.)res2(?=\.\d)", r"\1layer1"),
+            ("res3.", r"(^|\.)res3(?=\.\d)", r"\1layer2"),
+            ("res4.", r"(^|\.)res4(?=\.\d)", r"\1layer3"),
+            ("res5.", r"(^|\.)res5(?=\.\d)", r"\1layer4"),
+            (".norm.", r"(^|\.)conv(\d)\.norm(?=\.)", r"\1bn\2"),
+            ("shortcut.norm", r"(^|\.)shortcut\.norm(?=\.)", r"\1downsample.1"),
+            ("shortcut.", r"(^|\.)shortcut\.(weight|bias)$", r"\1downsample.0.\2"),
         ),
         sure="likely",
     ),
     Known(
         # kuangliu/pytorch-cifar and its many children.
         "shortcut for downsample",
-        ("shortcut.",),
-        _changes((r"(^|\.)shortcut(?=\.\d)", r"\1downsample")),
+        _changes(("shortcut.", r"(^|\.)shortcut(?=\.\d)", r"\1downsample")),
         sure="likely",
     ),
     Known(
         # transformers' BertLayer, ViTLayer and kin; torch.nn.TransformerEncoderLayer; the ViT of timm and torchvision.
         "a transformer block's names",
-        ("layer.", "blocks.", "layers.", "mlp.", "conv_proj.", "class_token", "embed", "encoder.", "heads.", "vit."),
         _changes(
-            (r"(^|\.)attention\.(?:self|attention)\.(?=(?:query|key|value)\.)", r"\1attention."),
-            (r"(^|\.)attention\.output\.dense(?=\.)", r"\1attention.out_proj"),
-            (r"(^|\.)attention\.output\.LayerNorm(?=\.)", r"\1norm1"),
-            (r"(^|\.)intermediate\.dense(?=\.)", r"\1linear1"),
-            (r"(\.\d{1,4})\.output\.dense(?=\.)", r"\1.linear2"),
-            (r"(\.\d{1,4})\.output\.LayerNorm(?=\.)", r"\1.norm2"),
-            (r"(^|\.)(?:layernorm_before|ln_1)(?=\.)", r"\1norm1"),
-            (r"(^|\.)(?:layernorm_after|ln_2)(?=\.)", r"\1norm2"),
-            (r"(^|\.)mlp\.(?:0|linear_1|fc1)(?=\.)", r"\1linear1"),
-            (r"(^|\.)mlp\.(?:3|linear_2|fc2)(?=\.)", r"\1linear2"),
-            (r"(^|\.)encoder\.layers\.encoder_layer_(\d{1,4})(?=\.)", r"\1layers.\2"),
-            (r"(^|\.)encoder\.layer\.(\d{1,4})(?=\.)", r"\1layers.\2"),
-            (r"(^|\.)blocks(?=\.\d)", r"\1layers"),
-            (r"(^|\.)(?:conv_proj|embeddings\.patch_embeddings\.projection)(?=\.)", r"\1patch_embed.proj"),
-            (r"(^|\.)(?:class_token|embeddings\.cls_token)$", r"\1cls_token"),
-            (r"(^|\.)(?:encoder\.pos_embedding|embeddings\.position_embeddings)$", r"\1pos_embed"),
-            (r"^encoder\.ln(?=\.)", "norm"),
-            (r"^vit\.layernorm(?=\.)", "vit.norm"),
-            (r"^heads\.head(?=\.)", "head"),
+            ("attention.self.", r"(^|\.)attention\.self\.(?=(?:query|key|value)\.)", r"\1attention."),
+            ("attention.attention.", r"(^|\.)attention\.attention\.(?=(?:query|key|value)\.)", r"\1attention."),
+            ("attention.output.", r"(^|\.)attention\.output\.dense(?=\.)", r"\1attention.out_proj"),
+            ("attention.output.", r"(^|\.)attention\.output\.LayerNorm(?=\.)", r"\1norm1"),
+            ("intermediate.", r"(^|\.)intermediate\.dense(?=\.)", r"\1linear1"),
+            (".output.dense", r"(\.\d{1,4})\.output\.dense(?=\.)", r"\1.linear2"),
+            (".output.LayerNorm", r"(\.\d{1,4})\.output\.LayerNorm(?=\.)", r"\1.norm2"),
+            ("layernorm_", r"(^|\.)layernorm_before(?=\.)", r"\1norm1"),
+            ("layernorm_", r"(^|\.)layernorm_after(?=\.)", r"\1norm2"),
+            ("ln_", r"(^|\.)ln_([12])(?=\.)", r"\1norm\2"),
+            ("mlp.", r"(^|\.)mlp\.(?:0|linear_1|fc1)(?=\.)", r"\1linear1"),
+            ("mlp.", r"(^|\.)mlp\.(?:3|linear_2|fc2)(?=\.)", r"\1linear2"),
+            ("encoder_layer_", r"(^|\.)encoder\.layers\.encoder_layer_(\d{1,4})(?=\.)", r"\1layers.\2"),
+            ("encoder.layer.", r"(^|\.)encoder\.layer\.(\d{1,4})(?=\.)", r"\1layers.\2"),
+            ("blocks.", r"(^|\.)blocks(?=\.\d)", r"\1layers"),
+            ("conv_proj.", r"(^|\.)conv_proj(?=\.)", r"\1patch_embed.proj"),
+            ("patch_embeddings.", r"(^|\.)embeddings\.patch_embeddings\.projection(?=\.)", r"\1patch_embed.proj"),
+            ("class_token", r"(^|\.)class_token$", r"\1cls_token"),
+            ("embeddings.cls_token", r"(^|\.)embeddings\.cls_token$", r"\1cls_token"),
+            ("pos_embedding", r"(^|\.)encoder\.pos_embedding$", r"\1pos_embed"),
+            ("position_embeddings", r"(^|\.)embeddings\.position_embeddings$", r"\1pos_embed"),
+            ("encoder.ln.", r"^encoder\.ln(?=\.)", "norm"),
+            ("vit.layernorm.", r"^vit\.layernorm(?=\.)", "vit.norm"),
+            ("heads.head.", r"^heads\.head(?=\.)", "head"),
         ),
         sure="likely",
     ),
     Known(
         # fairseq, transformers, torch.nn.MultiheadAttention, timm, vit-pytorch, DistilBERT, Llama.
         "an attention's projections by other words",
-        ("q", "k", "v", "in_proj", "attn.", "attention."),
         _changes(
-            (r"(^|\.)(?:q_proj|query|to_q|q_lin|wq|linear_q)(?=\.)", r"\1q"),
-            (r"(^|\.)(?:k_proj|key|to_k|k_lin|wk|linear_k)(?=\.)", r"\1k"),
-            (r"(^|\.)(?:v_proj|value|to_v|v_lin|wv|linear_v)(?=\.)", r"\1v"),
-            (r"(^|\.)([qkv])_proj_weight$", r"\1\2.weight"),
-            (r"(^|\.)in_proj_(weight|bias)$", r"\1qkv.\2"),
-            (r"(^|\.)(?:in_proj|qkv_proj|to_qkv|Wqkv)(?=\.)", r"\1qkv"),
-            (
-                r"(^|\.)(?:self_attn|self_attention|attention)(?=\.(?:q|k|v|qkv|proj|out_proj|o_proj|wo|out_lin)\.)",
-                r"\1attn",
-            ),
-            (r"(^|\.)attn\.(?:proj|o_proj|wo|out_lin)(?=\.)", r"\1attn.out_proj"),
+            ("q", r"(^|\.)(?:q_proj|query|to_q|q_lin|wq|linear_q)(?=\.)", r"\1q"),
+            ("k", r"(^|\.)(?:k_proj|key|to_k|k_lin|wk|linear_k)(?=\.)", r"\1k"),
+            ("v", r"(^|\.)(?:v_proj|value|to_v|v_lin|wv|linear_v)(?=\.)", r"\1v"),
+            ("_proj_weight", r"(^|\.)([qkv])_proj_weight$", r"\1\2.weight"),
+            ("in_proj_", r"(^|\.)in_proj_(weight|bias)$", r"\1qkv.\2"),
+            ("in_proj.", r"(^|\.)in_proj(?=\.)", r"\1qkv"),
+            ("qkv", r"(^|\.)(?:qkv_proj|to_qkv|Wqkv)(?=\.)", r"\1qkv"),
+            ("self_att", r"(^|\.)self_att(?:n|ention)(?=\.(?:q|k|v|qkv|proj|out_proj|o_proj|wo|out_lin)\.)", r"\1attn"),
+            ("attention.", r"(^|\.)attention(?=\.(?:q|k|v|qkv|proj|out_proj|o_proj|wo|out_lin)\.)", r"\1attn"),
+            ("attn.", r"(^|\.)attn\.(?:proj|o_proj|wo|out_lin)(?=\.)", r"\1attn.out_proj"),
         ),
         sure="likely",
     ),
 )  # fmt: skip
+
+GROUPS = Known(
+    # aaron-xichen/pytorch-playground put layers of torchvision's networks into nn.Sequential called group1, group2.
+    "group1, group2 as in pytorch-playground",
+    _changes(("group", r"^group\d{1,3}\.", ""), ("group", r"\.group\d{1,3}(?=\.)", "")),
+)
+"""Takes away what could tell two names apart, and so comes last."""
 
 _SLOTS = re.compile(r"[/.](?:adam_[mv]|Adam(?:_1)?|Momentum|RMSProp(?:_1)?)$|^(?:global_step|beta[12]_power)$")
 """What TensorFlow's optimizers keep beside every variable, and count."""
@@ -183,33 +188,31 @@ def common_names(names: Iterable[str]) -> dict[str, tuple[str, tuple[Known, ...]
     >>> common_names(["bn.gamma", "a/kernel"])["bn.gamma"][0], common_names(["bn.gamma", "bn.weight"])["bn.gamma"][0]
     ('bn.weight', 'bn.gamma')
     """
-    every = list(names)
-    text = "\n".join(name for name in every if len(name) <= LONGEST)
-    active = [known for known in KNOWN if any(mark in text for mark in known.marks)]
-    found: dict[str, tuple[str, tuple[Known, ...]]] = {name: (name, ()) for name in every}
-    # First without what drops components: a name that is no longer one of its own then loses only that.
-    for entries in ([known for known in active if not known.drops], active):
-        new = {name: _common(name, entries) for name in every}
-        owners: dict[str, int] = {}
-        for common, _ in new.values():
-            owners[common] = owners.get(common, 0) + 1
-        found = {name: form if owners[form[0]] == 1 else found[name] for name, form in new.items()}
-    return found
+    own: dict[str, tuple[str, tuple[Known, ...]]] = {name: (name, ()) for name in names}
+    common = _where_alone(own, {name: _common(name, (), KNOWN) for name in own})
+    # What drops components comes last: a name that is no longer one of its own then loses only that.
+    return _where_alone(common, {name: _common(form, by, (GROUPS,)) for name, (form, by) in common.items()})
 
 
-def _common(name: str, entries: Iterable[Known]) -> tuple[str, tuple[Known, ...]]:
+def _where_alone(
+    old: dict[str, tuple[str, tuple[Known, ...]]], new: dict[str, tuple[str, tuple[Known, ...]]]
+) -> dict[str, tuple[str, tuple[Known, ...]]]:
+    """The new form of each name, where no other name has it."""
+    owners = Counter(form for form, _ in new.values())
+    return {name: found if owners[found[0]] == 1 else old[name] for name, found in new.items()}
+
+
+def _common(name: str, by: tuple[Known, ...], entries: Iterable[Known]) -> tuple[str, tuple[Known, ...]]:
     if len(name) > LONGEST:
-        return name, ()
-    by: list[Known] = []
+        return name, by
     for known in entries:
-        if not any(mark in name for mark in known.marks):
-            continue
         before = name
-        for pattern, new in known.changes:
-            name = pattern.sub(new, name)
-        if name != before:
-            by.append(known)
-    return name, tuple(by)
+        for change in known.changes:
+            if change.mark in name:
+                name = change.pattern.sub(change.new, name)
+        if name is not before and name != before:
+            by = (*by, known)
+    return name, by
 
 
 def words(one: tuple[Known, ...], other: tuple[Known, ...]) -> tuple[str, str]:

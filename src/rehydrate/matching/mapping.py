@@ -67,14 +67,12 @@ def save_rules(rules: Rule | Iterable[Rule], path: str | os.PathLike[str]) -> No
             ) from None
         tables.append(table)
     try:
-        text = _OPENING + tomli_w.dumps({"format": _FORMAT, "rules": tables})
-        data = text.encode("utf-8")
+        data = _written(tables).encode("utf-8")
     except UnicodeEncodeError:
-        raise SaveError(
-            "a name in these rules is not Unicode text, and TOML holds no other", where=shown(path)
-        ) from None
+        raise SaveError("a name in these rules is no Unicode text, and TOML has no other", where=shown(path)) from None
     if len(data) > _LARGEST:
-        raise SaveError(f"these rules are {size(len(data))}, and a mapping file has at most {size(_LARGEST)}")
+        what = f"these rules are {size(len(data))}, and a mapping file has at most {size(_LARGEST)}"
+        raise SaveError(what, where=shown(path))
     with replacing(path) as sink:
         sink.write(data)
 

@@ -7,6 +7,7 @@ itself (`report`), is false while anything is wrong, and knows the rules that it
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,11 +18,13 @@ from rehydrate.checkpoint.wrappers import front
 from rehydrate.errors import MismatchError
 from rehydrate.matching.allow import Allow, forgive
 from rehydrate.matching.heads import head_of
-from rehydrate.matching.matcher import Found, find
+from rehydrate.matching.mapping import save_rules
+from rehydrate.matching.matcher import find
 from rehydrate.matching.pairs import Mismatch, Pair, Target, elements
 from rehydrate.matching.report import advice, problems, report, totals, verdict, wrong_counts
 from rehydrate.matching.rule import Rule, apply_rules
 from rehydrate.matching.values import Value
+from rehydrate.matching.writing import found_rules
 
 __all__ = ["Match", "Mismatch", "Pair", "Target", "match_weights", "named_alike", "wrapper_prefix"]
 
@@ -57,7 +60,8 @@ class Match:
     allowed: tuple[str, ...] = ()
     """Each pattern of `Allow`, and what it forgave: sentences."""
     rules: tuple[Rule, ...] = ()
-    """What, applied to the checkpoint's weights with `apply_rules`, gives the names and shapes of the model."""
+    """What, applied to the checkpoint's weights with `apply_rules`, gives the names and shapes of the model; what was
+    allowed is not in them."""
     floor: float = 0.0
     """The part of the parameters below which a match is false whatever was allowed."""
     head: str = ""
@@ -140,6 +144,13 @@ class Match:
             "rules": [rule.to_dict() for rule in self.rules],
         }
 
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write `rules` as a small mapping file, whole or not at all; `rules=path` gives it back to a load.
+
+        What was allowed is not in it. Raises `SaveError`.
+        """
+        save_rules(self.rules, path)
+
     def raise_if_bad(self) -> None:
         """Raise `MismatchError` unless everything fits."""
         if self:
@@ -163,6 +174,18 @@ def match_weights(
 
     `rules` change the weights' names and shapes first; what they leave is found by itself. `model` is what reports
     call the model. Raises `MismatchError` where a rule cannot be applied.
+
+    >>> import io, torch, rehydrate as rh
+    >>> buffer = io.BytesIO(); torch.save({"net.weight": torch.zeros(3, 2), "net.bias": torch.zeros(3)}, buffer)
+    >>> targets = [Target("weight", (3, 2), "float32", True), Target("bias", (3,), "float32", True)]
+    >>> print(match_weights(rh.open(buffer).weights(), targets, "Linear"))
+    Linear: 2 of 2 tensors fit, 100 % of its parameters
+      2 of 2 tensors of the file used
+      0 missing, 0 unexpected, 0 of another size
+      found for 2 tensors (certain): prefix 'net.' taken off
+      weight  prefix 'net.' taken off
+      bias    prefix 'net.' taken off
+    everything fits
     """
     told = list(weights.removed)
     values: Mapping[str, Value] = weights.tensors
@@ -178,6 +201,7 @@ def match_weights(
     told += found.told
     head = head_of(found, list(by_name))
     forgiven = forgive(found, allow)
+    told += forgiven.told
     pairs = found.pairs | forgiven.pairs
     is_changed = len(found.pairs) != len(pairs) or bool(found.renamed)
     ordered = [pair for name in by_name if (pair := pairs.get(name))] if is_changed else pairs.values()
@@ -195,7 +219,7 @@ def match_weights(
         ignored=_named(found.aside),
         resized=len(forgiven.pairs),
         allowed=tuple(forgiven.allowed),
-        rules=_rules_of(rules, found, prefix),
+        rules=(*rules, *found_rules(values, by_name, found)),
         floor=allow.coverage,
         head=head,
         hints=tuple(found.hints),
@@ -222,10 +246,6 @@ def wrapper_prefix(names: Sequence[str], weights: Mapping[str, object]) -> str:
     """
     prefix = front(names)
     return "" if prefix and any(name.startswith(prefix) for name in weights) else prefix
-
-
-def _rules_of(given: Sequence[Rule], found: Found, prefix: str) -> tuple[Rule, ...]:
-    return tuple(given)
 
 
 def _used(weights: Weights, pairs: Iterable[Pair]) -> int:

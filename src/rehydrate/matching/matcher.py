@@ -10,9 +10,10 @@ Nothing is forgiven here (`allow`), and no bytes move. Linear in the number of n
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from rehydrate.checkpoint.tensor import TensorRef
 from rehydrate.matching.computed import COUNTER, computed, reason
@@ -25,6 +26,8 @@ from rehydrate.text import counted, listed, shown
 
 __all__ = ["Found", "find"]
 
+_COMPONENT = re.compile(r"[^./]*[./]")
+_LONGEST_FRONT = 1000
 _ROUNDS = 8
 """Prefixes that are taken off one file."""
 _LISTED = 4
@@ -65,7 +68,29 @@ def find(sources: Mapping[str, Value], targets: Mapping[str, Target]) -> Found:
     if found.sources and found.targets:
         _by_likeness(found)
     _leave_computed(found)
+    _hint_at_squares(found)
     return found
+
+
+def _hint_at_squares(found: Found) -> None:
+    """Beside matrices that are the other way round, square ones fit by shape whichever way they are."""
+    if not any(wrong.hint for wrong in found.mismatched.values()):
+        return
+    # The same layer in every block, `h.0.attn.c_attn`, says what kind of file it is: ask those that are blocks of it.
+    kinds = {name.split(".", 1)[0] for name, wrong in found.mismatched.items() if wrong.hint}
+    square = [
+        name
+        for name, pair in found.pairs.items()
+        if pair.rule == "by name" and _is_square(pair.target) and name.split(".", 1)[0] in kinds
+    ]
+    if square:
+        what = f"{counted(len(square), 'square tensor')} beside them may be the other way round, too"
+        names = listed([shown(name, 60) for name in square], _LISTED)
+        found.hints.append(f"{what}, which no shape tells: {names}")
+
+
+def _is_square(target: Target) -> bool:
+    return target.is_parameter and len(target.shape) == 2 and target.shape[0] == target.shape[1] > 1
 
 
 def _by_name(found: Found) -> None:
@@ -122,21 +147,29 @@ class _Likeness:
 
 
 def _by_likeness(found: Found) -> None:
-    here, there = common_names(found.sources), common_names(found.targets)
-    likeness = _Likeness(
-        sources=_unique((common, name) for name, (common, _) in here.items()),
-        targets=_unique((common, name) for name, (common, _) in there.items()),
-        known_of={name: by for name, (_, by) in here.items()},
-        known_to={name: by for name, (_, by) in there.items()},
-    )
-    _pair_alike(found, likeness)
-    _by_prefix(found, likeness)
-    _by_fusion(found, likeness)
-    _note_other_sizes(found, likeness)
+    names = {name: name for name in found.sources}, {name: name for name in found.targets}
+    likeness = _Likeness(*names, known_of={}, known_to={})
+    _by_prefix(found, likeness)  # most files need no more, and every name that is paired here costs nothing below
+    if found.sources and found.targets:
+        found.hints.clear()  # what would fit alike by names as they are need not do so by common ones
+        _make_common(likeness)
+        _pair_alike(found, likeness)
+        _by_prefix(found, likeness)
+        _by_fusion(found, likeness)
+        _note_other_sizes(found, likeness)
     rules = Counter(pair.rule for pair in found.pairs.values())
     del rules["by name"]
     sure = {pair.rule: pair.sure for pair in found.pairs.values()}
     found.told += [f"found for {counted(n, 'tensor')} ({sure[rule]}): {rule}" for rule, n in rules.items()]
+
+
+def _make_common(likeness: _Likeness) -> None:
+    """Give every name that is left over its common form."""
+    here, there = common_names(likeness.sources), common_names(likeness.targets)
+    likeness.known_of = {name: here[now][1] for now, name in likeness.sources.items()}
+    likeness.known_to = {name: there[now][1] for now, name in likeness.targets.items()}
+    likeness.sources = _unique((here[now][0], name) for now, name in likeness.sources.items())
+    likeness.targets = _unique((there[now][0], name) for now, name in likeness.targets.items())
 
 
 def _unique(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
@@ -154,7 +187,7 @@ def _pair_alike(found: Found, likeness: _Likeness) -> None:
         if made is None:
             continue
         del likeness.sources[now], likeness.targets[now]
-        rule, sure = _said(likeness, (source,), (target,), ["its kernel turned"] if order else [])
+        rule, sure = _said(likeness, (source,), (target,), ["kernels turned"] if order else [])
         found.pairs[target] = Pair(found.targets.pop(target), made, rule, sure)
         del found.sources[source]
         found.renamed[source] = target
@@ -176,7 +209,7 @@ def _made(found: Found, source: str, target: str) -> tuple[Value | None, tuple[i
 
 def _said(likeness: _Likeness, sources: tuple[str, ...], targets: tuple[str, ...], more: list[str]) -> tuple[str, str]:
     """The rule in words, and how sure it is."""
-    text, sure = words(likeness.known_of[sources[0]], likeness.known_to[targets[0]])
+    text, sure = words(likeness.known_of.get(sources[0], ()), likeness.known_to.get(targets[0], ()))
     shifts = likeness.shifts.get(sources[0], [])
     parts = [*map(str, shifts), *([text] if text and sources != targets else []), *more]
     is_likely = sure == "likely" or any(shift.sure == "likely" for shift in shifts)
@@ -192,7 +225,7 @@ def _by_prefix(found: Found, likeness: _Likeness) -> None:
         targets = [name for name in likeness.targets if name not in likeness.sources]
         shift = find_shift(sources, targets, fits)
         if isinstance(shift, Rivals):
-            found.hints.append(str(shift))
+            found.hints.append(str(Rivals(tuple(_as_spelled(choice, likeness) for choice in shift.choices))))
         if not isinstance(shift, Shift):
             return
         _apply(shift, likeness)
@@ -202,17 +235,34 @@ def _by_prefix(found: Found, likeness: _Likeness) -> None:
 def _apply(shift: Shift, likeness: _Likeness) -> None:
     """Give every name that has the prefix its new one, where nobody has that."""
     at = len(shift.add)
+    told = _as_spelled(shift, likeness)
     inside = {name[at:].partition(".")[0] for name in likeness.targets if name.startswith(shift.add)}
     now_of: dict[str, str] = {}
     for now, name in likeness.sources.items():
         new = shift.renamed(now)
         is_meant = new != now and now not in likeness.targets and new[at:].partition(".")[0] in inside
         if is_meant and new not in likeness.sources and new not in now_of:
-            likeness.shifts.setdefault(name, []).append(shift)
+            likeness.shifts.setdefault(name, []).append(told)
             now_of[new] = name
         else:
             now_of[now] = name
     likeness.sources = now_of
+
+
+def _as_spelled(shift: Shift, likeness: _Likeness) -> Shift:
+    """The same with the prefixes as the file and the model have them, for whoever reads of it."""
+    remove = _front([likeness.sources[now] for now in shift.names], shift.remove)
+    add = _front([likeness.targets[now] for now in shift.names.values()], shift.add)
+    return replace(shift, remove=remove, add=add)
+
+
+def _front(names: Iterable[str], prefix: str) -> str:
+    """As many components as a prefix has, of all of these names; itself where they do not have the same."""
+    count = prefix.count(".")
+    if not count or all(name.startswith(prefix) for name in names):
+        return prefix
+    fronts = {"".join(_COMPONENT.findall(name, 0, _LONGEST_FRONT)[:count]) for name in names}
+    return fronts.pop() if len(fronts) == 1 else prefix
 
 
 def _by_fusion(found: Found, likeness: _Likeness) -> None:

@@ -74,7 +74,7 @@ def _kinds(bucket: Sequence[_Rename]) -> Iterator[Kind]:
     left = {rename.old: rename for rename in bucket}
     if len(bucket) > 1:
         groups = sorted(_groups(bucket), key=len, reverse=True)[:_TRIED]
-        taken: dict[str, str] = {}
+        taken: set[str] = set()
         kept: dict[str, Kind] = {}
         for group in groups:
             if len(group) < 2:
@@ -87,7 +87,7 @@ def _kinds(bucket: Sequence[_Rename]) -> Iterator[Kind]:
             # What it wrongly takes from a kind before needs a line of its own; one that is in none has that anyway.
             if len(group) > 1 + sum(1 for name in wrong if name in taken):
                 kept[old] = Kind(old, new, [rename.old for rename in group])
-                taken.update(dict.fromkeys(names, old))
+                taken |= names
         yield from kept.values()
         left = {old: rename for old, rename in left.items() if old not in taken}
     for rename in left.values():

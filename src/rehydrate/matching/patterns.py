@@ -17,7 +17,7 @@ their order; `{i}` writes the digits as they were, and arithmetic a new number.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import translate
 from functools import lru_cache
@@ -27,16 +27,8 @@ from rehydrate.matching.arithmetic import Expression, parsed
 from rehydrate.text import shown
 
 __all__ = [
-    "Captured",
-    "Pattern",
-    "Template",
-    "check_fills",
-    "escaped",
-    "found_in",
-    "pattern",
-    "skeleton_of",
-    "template",
-]
+    "Captured", "Pattern", "Template", "apart", "check_fills", "escaped", "found_in", "pattern", "template",
+]  # fmt: skip
 
 _SIGN = re.compile(r"(\*)|(\?)|(\[!?+\]?+[^\]]*\])|(\{[^{}]*\})")
 _ONE = re.compile(r"\[([^!])\]")
@@ -46,8 +38,7 @@ _DIGITS = "(?<![0-9])(?:{})(?![0-9])"
 _NUMBER = "[0-9]{1,18}"
 _RUNS = re.compile("[0-9]+")
 
-Number = Expression
-Part = str | Number | tuple[str, str]
+Part = str | Expression | tuple[str, str]
 """Letters that stand for themselves, a number, or a sign with its text: `("*", "*")`, `("[", "[abc]")`."""
 
 
@@ -79,6 +70,9 @@ class Signs:
     singles: int
 
 
+_NO_SIGNS = Signs(frozenset(), 0, 0)
+
+
 @dataclass(frozen=True, slots=True)
 class Pattern:
     """Which names are meant.
@@ -97,6 +91,8 @@ class Pattern:
     """The one name that it means, where there is no sign in it."""
     skeleton: str | None
     """A name with every number as 0, where letters and numbers are all that it is made of."""
+    runs: tuple[str, ...]
+    """Those numbers, and nothing for one that may be any."""
     _numbers: tuple[tuple[str, str, int, int], ...]
     """For each number its group and the name, a and b of a * name + b."""
     _stars: tuple[str, ...]
@@ -160,9 +156,14 @@ def _counted(expression: Expression, numbers: Mapping[str, int]) -> str:
     return str(value)
 
 
-@lru_cache(maxsize=4096)
 def pattern(text: str) -> Pattern:
     """The pattern that a text is. Raises `ValueError`, saying why, where it is none."""
+    # Names without a sign are not kept: there may be as many as a file has, and they may be long.
+    return _pattern(text) if _SPECIAL.search(text) else Pattern(text, _NO_SIGNS, None, text, None, (), (), (), ())
+
+
+@lru_cache(maxsize=1024)
+def _pattern(text: str) -> Pattern:
     parts = _parts(text)
     _check_numbers(parts, text)
     groups: list[str] = []
@@ -201,15 +202,20 @@ def pattern(text: str) -> Pattern:
         None if is_literal else re.compile(_joined(groups), re.DOTALL),
         "".join(part for part in parts if isinstance(part, str)) if is_literal else None,
         "".join(_RUNS.sub("0", part) if isinstance(part, str) else "0" for part in parts) if is_skeleton else None,
+        tuple(run for part in parts for run in (_RUNS.findall(part) if isinstance(part, str) else ("",))),
         tuple(numbers),
         tuple(stars),
         tuple(singles),
     )
 
 
-@lru_cache(maxsize=4096)
 def template(text: str) -> Template:
     """The template that a text is. Raises `ValueError`, saying why, where it is none."""
+    return _template(text) if _SPECIAL.search(text) else Template(text, _NO_SIGNS, (text,))
+
+
+@lru_cache(maxsize=1024)
+def _template(text: str) -> Template:
     parts = _parts(text)
     for part in parts:
         if isinstance(part, tuple) and part[0] == "[":
@@ -237,7 +243,7 @@ def escaped(name: str) -> str:
     return _SPECIAL.sub(lambda found: f"[{found[0]}]", name)
 
 
-def found_in(names: Mapping[str, object], glob: str) -> Iterator[tuple[str, Captured]]:
+def found_in(names: Collection[str], glob: str) -> Iterator[tuple[str, Captured]]:
     """Those of the names that a pattern means, in their order, and what its signs stand for in each."""
     wanted = pattern(glob)
     if wanted.literal is not None:
@@ -250,33 +256,32 @@ def found_in(names: Mapping[str, object], glob: str) -> Iterator[tuple[str, Capt
             yield name, captured
 
 
-def skeleton_of(name: str) -> str:
-    """A name with every number as 0."""
-    return _RUNS.sub("0", name)
+def apart(name: str) -> tuple[str, list[str]]:
+    """A name with every number as 0, and the numbers.
+
+    >>> apart("layer12.conv1")
+    ('layer0.conv0', ['12', '1'])
+    """
+    return _RUNS.sub("0", name), _RUNS.findall(name)
 
 
 def _parts(text: str) -> tuple[Part, ...]:
     parts: list[Part] = []
+    letters: list[str] = []
     at = 0
-    for found in _SIGN.finditer(text):
-        _add(parts, text[at : found.start()])
-        at = found.end()
-        if found[4]:
-            parts.append(parsed(found[4][1:-1]))
-        elif found[3]:
-            one = _ONE.fullmatch(found[3])
-            _add(parts, one[1]) if one else parts.append(("[", found[3]))
-        else:
-            parts.append((found[0], found[0]))
-    _add(parts, text[at:])
-    return tuple(parts)
-
-
-def _add(parts: list[Part], letters: str) -> None:
-    if letters and parts and isinstance(parts[-1], str):
-        parts[-1] += letters
-    elif letters:
-        parts.append(letters)
+    for sign in _SIGN.finditer(text):
+        letters.append(text[at : sign.start()])
+        at = sign.end()
+        one = _ONE.fullmatch(sign[0])
+        if one:
+            letters.append(one[1])
+            continue
+        if any(letters):
+            parts.append("".join(letters))
+        letters = []
+        parts.append(parsed(sign[4][1:-1]) if sign[4] else (sign[0][0], sign[0]))
+    last = "".join(letters) + text[at:]
+    return (*parts, last) if last else tuple(parts)
 
 
 def _check_numbers(parts: Sequence[Part], text: str) -> None:

@@ -3,7 +3,8 @@
 A classifier calls its network `backbone.`, a detector `backbone.body.`, a language model `bert.`; who saved the network
 alone has none of it. The prefix is learned from the names: for every name that is left over, the longest run of whole
 components at its end that is a name of the other side votes for what stands before it. Nothing is taken for granted
-about words, but where both sides have a prefix of their own, both must be words that say no more than "the model".
+about words, but where both sides have a prefix of their own, one must be a word that says no more than "the model":
+`student.` may be `net.`, and an `encoder.` is no `decoder.`.
 
 Where two parts would fit one model equally well (`encoder_q.` and `encoder_k.`), neither is chosen. Linear in the
 number of names, whatever they are.
@@ -28,6 +29,8 @@ _ENOUGH = 0.5
 _PART = 0.9
 """Or of the part that has the prefix, this much, if it has a few tensors at least."""
 _FEW = 4
+_NEARLY = 0.6
+"""Of the names that could agree, as many make it certain."""
 _RIVAL = 0.5
 """Of what the best prefix fits, another one that claims the same must fit less than this."""
 
@@ -121,14 +124,11 @@ def _votes(sources: Mapping[str, None], targets: Mapping[str, None]) -> Counter[
                 votes["", name[:at]] += 1
                 break
         for at in _cuts(name):
-            if not _says_nothing(name[:at]):
-                break
             ends[name[at:]] = None if name[at:] in ends else name[:at]
-    for name in sources if ends else ():
+    for name in sources:
         for at in _cuts(name):
-            if not _says_nothing(name[:at]):
-                break
-            if add := ends.get(name[at:]):
+            add = ends.get(name[at:])
+            if add and (_says_nothing(name[:at]) or _says_nothing(add)):
                 votes[name[:at], add] += 1
                 break
     return votes
@@ -156,7 +156,7 @@ def _shift(remove: str, add: str, sources: Sequence[str], targets: Mapping[str, 
     at = len(remove)
     names = {name: new for name in sources if name.startswith(remove) and (new := add + name[at:]) in targets}
     fit = sum(fits(source, target) for source, target in names.items())
-    nearly = 2 * fit >= len(names) >= _PART * min(len(sources), len(targets))
+    nearly = 2 * fit >= len(names) >= _NEARLY * min(len(sources), len(targets))
     return Shift(remove, add, names, fit, "certain" if nearly else "likely")
 
 

@@ -127,7 +127,7 @@ class Concat(PlainRule):
             except ValueError as error:
                 wrong[first] = str(error)
         if wrong:
-            refuse_shapes(self, wrong, len(sets))
+            refuse_shapes(self, wrong, len(sets), noun="set")
         return replaced(self, values, changes, sum(map(len, sets.values())))
 
     def _sets(self, values: Mapping[str, Value]) -> dict[Captured, dict[int, str]]:

@@ -6,19 +6,20 @@ No tensor is looked at. Where two would come to have one name, nothing is rename
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import ClassVar
 
 from rehydrate.matching.arithmetic import Expression, parsed
 from rehydrate.matching.changing import PlainRule, refuse, replaced, turned
-from rehydrate.matching.patterns import Captured, Pattern, check_fills, found_in, pattern, skeleton_of, template
+from rehydrate.matching.choosing import new_names
+from rehydrate.matching.patterns import check_fills, found_in, pattern
 from rehydrate.matching.rule import Applied
 from rehydrate.matching.values import Value
 from rehydrate.text import counted, shown
 
-__all__ = ["Drop", "Prefix", "Rename", "Renames", "new_names"]
+__all__ = ["Drop", "Prefix", "Rename", "Renames"]
 
 _BRACES = re.compile(r"\{([^{}]*)\}")
 
@@ -190,48 +191,6 @@ def _renamed(rule: object, values: Mapping[str, Value], pairs: Sequence[tuple[st
     first = shown(pairs[min(idle)][0])
     which = first if len(idle) == 1 else f"{counted(len(idle), 'pattern')}, {first} first,"
     return Applied(applied.values, (*applied.told, f"{rule}: {which} met no tensor"))
-
-
-def new_names(
-    names: Iterable[str], pairs: Sequence[tuple[str, str]]
-) -> tuple[dict[str, str], dict[str, str], set[int]]:
-    """New names of those that a pattern means, what is wrong with the others, and which patterns meant none."""
-    given: dict[str, str] = {}
-    wrong: dict[str, str] = {}
-    idle = set(range(len(pairs)))
-    for name, at, captured in _firsts(names, [pattern(old) for old, _ in pairs]):
-        idle.discard(at)
-        try:
-            given[name] = template(pairs[at][1]).fill(captured)
-        except ValueError as error:
-            wrong[name] = str(error)
-    return given, wrong, idle
-
-
-def _firsts(names: Iterable[str], patterns: Sequence[Pattern]) -> Iterable[tuple[str, int, Captured]]:
-    """For each name that is meant, the first pattern that means it, found by tables where signs are numbers only."""
-    by_name: dict[str, int] = {}
-    by_skeleton: dict[str, list[int]] = {}
-    others: list[int] = []
-    for at, each in enumerate(patterns):
-        if each.literal is not None:
-            by_name.setdefault(each.literal, at)
-        elif each.skeleton is not None:
-            by_skeleton.setdefault(each.skeleton, []).append(at)
-        else:
-            others.append(at)
-    for name in names:
-        best = by_name.get(name, len(patterns))
-        captured: Captured | None = Captured()
-        for among in (by_skeleton.get(skeleton_of(name), ()) if by_skeleton else (), others):
-            for at in among:
-                if at >= best:
-                    break
-                found = patterns[at].match(name)
-                if found is not None:
-                    best, captured = at, found
-        if best < len(patterns) and captured is not None:
-            yield name, best, captured
 
 
 def _given(rule: object, values: Mapping[str, Value], names: Mapping[str, str], wrong: Mapping[str, str]) -> Applied:

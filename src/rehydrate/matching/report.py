@@ -10,7 +10,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from textwrap import wrap
 from typing import TYPE_CHECKING
 
-from rehydrate.matching.pairs import Pair
+from rehydrate.matching.computed import COUNTER
+from rehydrate.matching.folding import grouped
+from rehydrate.matching.pairs import Pair, Target
+from rehydrate.matching.values import Value
 from rehydrate.text import counted, dimensions, listed, nearest, shown
 
 if TYPE_CHECKING:
@@ -23,10 +26,11 @@ _LISTED = 10
 _ALLOWED = 3
 _ROWS = 12
 _SENTENCES = 12
-_WIDEST = 46
-"""Columns of a name in a row."""
+_RULE = 32
+"""Columns that a rule has in a row, at least."""
 _LINE = 98
 """Columns of a line; one that is a single long name has more."""
+_GUESSES = 3
 _GUESSED = 500
 """Names that are looked through for the one that was meant, of those that agree in the last component or before it."""
 
@@ -64,7 +68,7 @@ def totals(match: Match) -> str:
 def _totals(match: Match) -> Iterator[str]:
     yield totals(match)
     if match.in_file:
-        yield f"{match.used:,} of {counted(match.in_file, 'tensor')} of the file are used"
+        yield f"{match.used:,} of {counted(match.in_file, 'tensor')} of the file used"
     missing, unexpected, mismatched = map(len, (match.missing, match.unexpected, match.mismatched))
     yield f"{missing:,} missing, {unexpected:,} unexpected, {mismatched:,} of another size"
 
@@ -88,22 +92,22 @@ def _rows(match: Match) -> Iterator[str]:
     by_rule: dict[str, list[Pair]] = {}
     for pair in match.pairs:
         by_rule.setdefault(pair.rule, []).append(pair)
-    rows = [row for rule, pairs in by_rule.items() for row in _section(rule, pairs)]
-    width = min(max((len(row[0]) for row in rows), default=0), _WIDEST)
-    for name, rule, count in rows:
-        end = f"  {count}" if count else ""
-        room = _LINE - 4 - max(width, len(name)) - len(end)
-        yield f"{name:<{width}}  {shown(rule, room)}{end}"
+    for rule, pairs in by_rule.items():
+        yield from _section(rule, pairs)
 
 
-def _section(rule: str, pairs: Sequence[Pair]) -> Iterator[tuple[str, str, str]]:
+def _section(rule: str, pairs: Sequence[Pair]) -> Iterator[str]:
     """Rows of one rule: a folded name, the rule, how many tensors."""
-    groups = list(grouped(pair.target.name for pair in pairs))
-    for text, count in groups[:_ROWS]:
-        yield shown(text, _WIDEST), rule, counted(count, "tensor") if count > 1 else ""
+    groups = grouped(pair.target.name for pair in pairs)
+    rows = [(text, counted(count, "tensor") if count > 1 else "") for text, count in groups[:_ROWS]]
     if len(groups) > _ROWS:
-        rest = sum(count for _, count in groups[_ROWS:])
-        yield f"and {counted(rest, 'tensor')} more", rule, ""
+        rows.append((f"and {counted(sum(count for _, count in groups[_ROWS:]), 'tensor')} more", ""))
+    room = _LINE - 6 - max(len(count) for _, count in rows)
+    words = shown(rule, max(_RULE, room - max(len(text) for text, _ in rows)))
+    names = [shown(text, room - len(words)) for text, _ in rows]
+    width = max(map(len, names))
+    for name, (_, count) in zip(names, rows, strict=True):
+        yield f"{name:<{width}}  {words}  {count}".rstrip()
 
 
 def problems(match: Match) -> list[str]:
@@ -165,34 +169,64 @@ def advice(match: Match) -> str:
         return "; ".join(shown(hint, 400) for hint in match.hints[:_LISTED])
     if not match.pairs and not match.mismatched:
         return "no name fits: this is a checkpoint of another model, or another part of this file is meant (which=)"
+    if match.head and not match.complaints:
+        return _advice_on_head(match)
     if match.mismatched and not match.missing and not match.unexpected:
-        layers = listed([repr(f"{shown(layer, 60)}.*") for layer in _layers(match)], _ALLOWED)
-        keep = f", or keep the model's own: allow=Allow(mismatched=[{layers}])" if match.head else ""
-        return f"build the model with the sizes of the checkpoint{keep}"
-    if not wrong_names(match) and not match.is_covered:
-        return f"what was allowed is nearly all; Allow(coverage={_floor_below(match.coverage)}) takes so little, if it is meant"
+        return "build the model with the sizes of the checkpoint"
+    if not _is_in_the_way(match) and not match.is_covered:
+        floor = int(match.coverage * 100) / 100
+        return f"nearly all would keep its own values; if that is meant, Allow(coverage={floor}) takes so little"
     return "compare the two lists: `rehydrate FILE` shows what the file holds"
 
 
-def wrong_names(match: Match) -> bool:
+def _advice_on_head(match: Match) -> str:
+    """What to write for the layers that differ."""
+    missing = _layers(target.name for target in match.missing if not target.name.endswith(COUNTER))
+    unexpected = _layers(value.name for value in match.unexpected)
+    mismatched = _layers(wrong.target.name for wrong in match.mismatched)
+    if len(missing) == len(unexpected) == 1 and _shapes(match.missing) == _shapes(match.unexpected):
+        old, new = (repr(f"{shown(names[0], 60)}.*") for names in (unexpected, missing))
+        return f"the two have one shape: rules=[Rename({old}, {new})]"
+    kinds = ("missing", missing), ("unexpected", unexpected), ("mismatched", mismatched)
+    allowed = ", ".join(
+        f"{kind}=[{listed([repr(f'{shown(name, 60)}.*') for name in names], _ALLOWED)}]"
+        for kind, names in kinds
+        if names
+    )
+    start = "build the model with the sizes of the checkpoint, or keep" if mismatched else "keep"
+    return f"{start} the model's own: allow=Allow({allowed})"
+
+
+def _patterns(layers: Sequence[str]) -> str:
+    return listed([repr(f"{shown(name, 60)}.*") for name in layers], _ALLOWED)
+
+
+def _shapes(tensors: Sequence[Target | Value]) -> list[tuple[str, tuple[int, ...]]]:
+    """Last components and shapes."""
+    return sorted((one.name.rpartition(".")[2], one.shape) for one in tensors)
+
+
+def _is_in_the_way(match: Match) -> bool:
     """Whether any tensor is in the way, and not the coverage alone."""
     return bool(match.missing or match.unexpected or match.mismatched or match.complaints)
 
 
-def _floor_below(part: float) -> float:
-    """The next lower hundredth."""
-    return int(part * 100) / 100
-
-
-def _layers(match: Match) -> list[str]:
-    return list(dict.fromkeys(wrong.target.name.rpartition(".")[0] or wrong.target.name for wrong in match.mismatched))
+def _layers(names: Iterable[str]) -> list[str]:
+    """The modules that tensors are in."""
+    return list(dict.fromkeys(name.rpartition(".")[0] or name for name in names))
 
 
 def _keys(what: str, names: Sequence[str], others: Sequence[str]) -> str:
     near = _Near(others)
-    some = [near.with_guess(name) for name in names[:_LISTED]]
+    # Of many names the first few show what is meant; of a few, each may be misspelled.
+    guessed = _LISTED if len(names) <= _LISTED else _GUESSES
+    some = [near.with_guess(name) if at < guessed else _quoted(name) for at, name in enumerate(names[:_LISTED])]
     more = f" and {len(names) - len(some):,} more" if len(names) > len(some) else ""
     return f"{what} key(s) in state_dict: {len(names):,}: {', '.join(some)}{more}"
+
+
+def _quoted(name: str) -> str:
+    return f'"{shown(name)}"'
 
 
 class _Near:
@@ -215,8 +249,4 @@ class _Near:
                 other for key in ((0, parent), (1, leaf)) for other in self._by.get(key, ())[:_GUESSED]
             )
         guess = nearest(name, some)
-        return f'"{shown(name)}"' + (f" (did you mean {shown(guess)}?)" if guess else "")
-
-
-def grouped(names: Iterable[str]) -> Iterator[tuple[str, int]]:
-    yield from ((name, 1) for name in names)
+        return _quoted(name) + (f" (did you mean {shown(guess)}?)" if guess else "")

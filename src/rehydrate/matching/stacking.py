@@ -76,7 +76,7 @@ class Stack(PlainRule):
             except ValueError as error:
                 wrong[first] = str(error)
         if wrong:
-            refuse_shapes(self, wrong, len(stacks))
+            refuse_shapes(self, wrong, len(stacks), noun="stack")
         return replaced(self, values, changes, met)
 
     def _check_complete(self, stacks: Mapping[Captured, Mapping[int, str]], number: str) -> None:

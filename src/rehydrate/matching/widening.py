@@ -12,16 +12,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 
+from rehydrate.matching.choosing import new_names
 from rehydrate.matching.numbering import LETTERS, Kind
-from rehydrate.matching.renaming import new_names
 
 __all__ = ["widened"]
 
 _TRIED = 64
 """Templates that are tried, each on all names."""
-_MATCHES = 2_000_000
+_MATCHES = 1_000_000
 """Names that are tried altogether."""
 _LETTER = re.compile(r"\{([i-z])(?=[ }])")
+_NUMBER = re.compile(r"\{[^}]*\}|(?<![0-9])(0|[1-9][0-9]{0,17})(?![0-9])")
+_SPARE = LETTERS[:-6:-1]
+"""Letters that no kind of names has, for numbers that are the same in all of a kind and others in another."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +36,8 @@ class _Change:
     old: str
     new: str
     back: str
+    is_counted: bool = False
+    """Whether numbers that are always the same in this kind were made into letters."""
 
 
 def widened(wanted: Mapping[str, str], kinds: Sequence[Kind]) -> list[Kind]:
@@ -70,19 +75,44 @@ def _candidates(kinds: Sequence[Kind]) -> list[tuple[str, str, list[str]]]:
     for changes in alike.values():
         if len(changes) > 1:
             found.setdefault(_template(changes), changes)
-    ordered = sorted(found.items(), key=lambda each: -sum(len(change.kind.names) for change in each[1]))
+    ordered = sorted(found.items(), key=lambda each: _priority(each[1]))
     return [(old, new, [change.kind.old for change in changes]) for (old, new), changes in ordered]
 
 
+def _priority(changes: Sequence[_Change]) -> tuple[int, bool]:
+    """Those of many names first; among equals those that mean fewer others."""
+    return -sum(len(change.kind.names) for change in changes), changes[0].is_counted
+
+
 def _changes(kinds: Sequence[Kind]) -> Iterator[_Change]:
+    """What each kind changes, in all the ways to see it that others may have in common with it."""
     for kind in kinds:
         olds, news = kind.old.split("."), kind.new.split(".")
         back = _alike(olds[::-1], news[::-1])
-        olds, news, tail = olds[: len(olds) - back], news[: len(news) - back], olds[len(olds) - back :]
-        front = _alike(olds, news)
-        change = _Change(kind, ".".join(olds[:front]), ".".join(olds[front:]), ".".join(news[front:]), ".".join(tail))
-        if (change.front or change.back) and set(_LETTER.findall(change.new)) <= set(_LETTER.findall(change.old)):
-            yield change
+        front = min(_alike(olds, news), len(olds) - back, len(news) - back)
+        for more in (0, 1) if front + back == len(olds) else (0,):  # what is put in is told by what it is put before
+            tail = max(back - more, 0)
+            core = ".".join(olds[front : len(olds) - tail]), ".".join(news[front : len(news) - tail])
+            ends = ".".join(olds[:front]), ".".join(olds[len(olds) - tail :])
+            if any(ends) and set(_LETTER.findall(core[1])) <= set(_LETTER.findall(core[0])):
+                yield _Change(kind, ends[0], *core, ends[1])
+                counted = _counted(*core)
+                if counted is not None:
+                    yield _Change(kind, ends[0], *counted, ends[1], is_counted=True)
+
+
+def _counted(old: str, new: str) -> tuple[str, str] | None:
+    """Both with letters for numbers that are always the same, where those of the new one are among those of the old."""
+    numbers = list(dict.fromkeys(found[1] for found in _NUMBER.finditer(old) if found[1]))
+    wanted = {found[1] for found in _NUMBER.finditer(new) if found[1]}
+    if not numbers or len(numbers) > len(_SPARE) or not wanted <= set(numbers):
+        return None
+    letters = dict(zip(numbers, _SPARE, strict=False))
+
+    def lettered(text: str) -> str:
+        return _NUMBER.sub(lambda found: f"{{{letters[found[1]]}}}" if found[1] else found[0], text)
+
+    return lettered(old), lettered(new)
 
 
 def _alike(one: Sequence[str], other: Sequence[str]) -> int:
@@ -90,12 +120,12 @@ def _alike(one: Sequence[str], other: Sequence[str]) -> int:
     return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))
 
 
-def _keys(change: _Change) -> set[tuple[str, ...]]:
+def _keys(change: _Change) -> dict[tuple[str, ...], None]:
     """What changes must have in common to be one: what changes, with any front and back, or with one of them."""
     core = _renamed(change.old, change.new)
     front, back = _renamed(change.front, "")[0], _renamed(change.back, "")[0]
     widest = bool(front) * "*", bool(back) * "*"
-    return {(*core, *widest), (*core, front, widest[1]), (*core, widest[0], back)}
+    return dict.fromkeys([(*core, *widest), (*core, front, widest[1]), (*core, widest[0], back)])
 
 
 def _template(changes: Sequence[_Change]) -> tuple[str, str]:

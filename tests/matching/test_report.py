@@ -1,0 +1,169 @@
+"""The report: three lines of totals, a screenful of rows, the verdict last, and nothing of a file that does harm."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+
+from rehydrate.errors import MismatchError
+from rehydrate.matching.allow import Allow
+from rehydrate.matching.match import Match, Target, match_weights
+from rehydrate.matching.rules import Drop, Prefix, Rename
+from tests.matching.made import Shapes, linear, resnet, targets_of_shapes, under, weights_of
+
+
+def matched(file: Shapes, model: Shapes, **more: Any) -> Match:
+    return match_weights(weights_of(file), targets_of_shapes(model), "Net", **more)
+
+
+def test_a_small_model_has_a_small_report() -> None:
+    assert str(matched(linear("fc", 2, 3), linear("fc", 2, 3))) == (
+        "Net: 2 of 2 tensors fit, 100 % of its parameters\n"
+        "  2 of 2 tensors of the file used\n"
+        "  0 missing, 0 unexpected, 0 of another size\n"
+        "  fc.{weight, bias}  by name  2 tensors\n"
+        "everything fits"
+    )
+
+
+def test_a_large_model_is_a_screenful() -> None:
+    text = str(matched(under("backbone.", resnet(1000, depth=9)), resnet(3, depth=9)))
+    lines = text.splitlines()
+    assert len(lines) < 25
+    assert max(map(len, lines)) < 100
+    assert lines[0] == "Net: 168 of 170 tensors fit, 99.79 % of its parameters"
+    assert "  layer{1...9}.0.conv{1...2}.weight" in text
+    assert "18 tensors" in text
+    assert lines[-1] == "does not fit: 2 of another size; only the head differs: fc, 1000 → 3 classes"
+
+
+def test_rows_of_many_kinds_end_with_how_many_are_left() -> None:
+    names = {f"{chr(97 + at)}{chr(97 + more)}.{chr(97 + at)}": (1,) for at in range(26) for more in range(26)}
+    lines = str(matched(names, names)).splitlines()
+    assert lines[-2] == "  and 664 tensors more  by name"
+    assert len(lines) == 3 + 12 + 2
+
+
+def test_problems_are_in_torchs_words_with_a_guess() -> None:
+    file = {"fc.wieght": (2, 3), "fc.bias": (4,), "extra": (1,)}
+    text = str(matched(file, linear("fc", 2, 3)))
+    assert 'Missing key(s) in state_dict: 1: "fc.weight" (did you mean fc.wieght?)' in text
+    assert 'Unexpected key(s) in state_dict: 2: "fc.wieght" (did you mean fc.weight?), "extra"' in text
+    assert "size mismatch for fc.bias: the checkpoint has [4], the model [2]" in text
+    assert text.splitlines()[-1] == "does not fit: 1 missing, 2 unexpected, 1 of another size"
+
+
+def test_the_error_says_what_the_report_says() -> None:
+    match = matched(resnet(1000), resnet(3))
+    with pytest.raises(MismatchError) as caught:
+        match.raise_if_bad()
+    text = str(caught.value)
+    assert "the checkpoint does not fit Net: 2 of another size (Error(s) in loading state_dict)" in text
+    assert "size mismatch for fc.weight: the checkpoint has [1000, 8], the model [3, 8]" in text
+    assert "or keep the model's own: allow=Allow(mismatched=['fc.*'])" in text
+
+
+def test_what_to_write_for_another_head_is_said_and_is_right() -> None:
+    file, model = resnet(1000), {name.replace("fc.", "classifier."): shape for name, shape in resnet(3).items()}
+    with pytest.raises(MismatchError, match=r"Allow\(missing=\['classifier\.\*'\], unexpected=\['fc\.\*'\]\)"):
+        matched(file, model).raise_if_bad()
+    same = {name.replace("fc.", "classifier."): shape for name, shape in resnet(1000).items()}
+    with pytest.raises(MismatchError, match=r"one shape: rules=\[Rename\('fc\.\*', 'classifier\.\*'\)\]"):
+        matched(file, same).raise_if_bad()
+    assert matched(file, same, rules=[Rename("fc.*", "classifier.*")])
+
+
+def test_the_choice_between_two_parts_is_in_the_error_and_helps() -> None:
+    file = {**under("encoder_q.", resnet()), **under("encoder_k.", resnet())}
+    with pytest.raises(MismatchError, match=r"rules=\[Prefix\(remove='encoder_q\.'\)\]") as caught:
+        matched(file, resnet()).raise_if_bad()
+    assert "allow=Allow(unexpected=['encoder_k.*'])" in str(caught.value)
+    as_told = matched(file, resnet(), rules=[Prefix(remove="encoder_q.")], allow=Allow(unexpected=["encoder_k.*"]))
+    assert as_told
+    assert matched(file, resnet(), rules=[Drop("encoder_k.*")])
+
+
+def test_the_choice_between_two_parts_of_the_model_helps_too() -> None:
+    model = {**under("online.", resnet()), **under("target.", resnet())}
+    with pytest.raises(
+        MismatchError, match=r"rules=\[Prefix\(add='online\.'\)\], allow=Allow\(missing=\['target\.\*'\]\)"
+    ):
+        matched(resnet(), model).raise_if_bad()
+    assert matched(resnet(), model, rules=[Prefix(add="online.")], allow=Allow(missing=["target.*"], coverage=0.5))
+
+
+def test_rules_come_first_and_are_told_and_kept() -> None:
+    rule = Rename("linear.*", "fc.*")
+    file = {name.replace("fc.", "linear."): shape for name, shape in under("net.", resnet()).items()}
+    match = matched(under("module.", file), resnet(), rules=[Rename("net.linear.*", "net.fc.*")])
+    assert match
+    assert "rename net.linear.* -> net.fc.*" in str(match)
+    assert match.rules[0] == Rename("net.linear.*", "net.fc.*")
+    assert len(match.rules) == 2
+    assert matched(file, resnet(), rules=[Prefix(remove="net."), rule])
+    assert match.used == match.in_file == len(file)
+
+
+def test_a_match_in_short_and_as_plain_data() -> None:
+    match = matched(resnet(1000), resnet(3))
+    assert repr(match) == (
+        "<Match Net: 42 of 44 tensors fit, 99.28 % of its parameters; "
+        "does not fit: 2 of another size; only the head differs: fc, 1000 → 3 classes>"
+    )
+    assert dict(match.__rich_repr__())["fit"] == "42 of 44"
+    told = match.to_dict()
+    assert told["mismatched"][0] == {"name": "fc.weight", "model": [3, 8], "checkpoint": [1000, 8], "hint": ""}
+    assert told["verdict"].startswith("does not fit")
+
+
+def test_all_but_a_little_is_not_called_all() -> None:
+    match = matched({"a": (300_000,)}, {"a": (300_000,), "b": (1,)}, allow=Allow(missing="b"))
+    assert "99.99 % of its parameters" in str(match)
+
+
+def test_names_are_shown_harmless_and_short() -> None:
+    names = {"\x1b[31mred\n": (1,), "x" * 100_000: (1,), "a\u202eb.c": (1,)}
+    for file, model in ((names, {}), ({}, names), (names, names)):
+        model = {**model, "own": (1,)}
+        text = str(matched({**file, "own": (1,)}, model, allow=Allow(missing="*b.c", unexpected="*b.c")))
+        assert "\x1b" not in text
+        assert "\u202e" not in text
+        assert len(text) < 3000
+
+
+def plain(count: int, pattern: str) -> dict[str, tuple[int, ...]]:
+    return {pattern.format(at // 100, at % 100): (2,) for at in range(count)}
+
+
+@pytest.mark.parametrize(
+    ("file", "model", "seconds"),
+    [
+        (plain(30_000, "layers.{}.p{}.weight"), plain(30_000, "layers.{}.p{}.weight"), 0.5),
+        (plain(30_000, "net.layers.{}.p{}.weight"), plain(30_000, "layers.{}.p{}.weight"), 10),
+        (plain(30_000, "layers.{}.p{}.gamma"), plain(30_000, "layers.{}.p{}.weight"), 10),
+        (plain(30_000, "a{}.p{}"), plain(30_000, "q.z{}.r{}"), 10),
+        (plain(100_000, "p{}x{}.w"), {"w": (2,)}, 10),
+        ({"a." * 500_000 + "w": (2,), "b" * 1_000_000: (2,)}, {"c." * 500_000 + "w": (2,)}, 2),
+    ],
+)
+def test_many_names_and_long_ones_take_a_time_in_proportion(file: Shapes, model: Shapes, seconds: float) -> None:
+    weights = made(file)
+    targets = [Target(name, tuple(shape), "float32", True) for name, shape in model.items()]
+    started = time.process_time()
+    match = match_weights(weights, targets, "Net")
+    taken = time.process_time() - started
+    text = str(match)
+    assert taken < seconds
+    assert time.process_time() - started < seconds + 3
+    assert len(text) < 5000
+
+
+def made(shapes: Shapes) -> Any:
+    """Weights of many names, all of one tensor."""
+    from dataclasses import replace
+
+    weights = weights_of({"one.w": (2,), "two.w": (2,)})
+    one = weights["one.w"]
+    return replace(weights, tensors={name: one.named(name) for name in shapes})
