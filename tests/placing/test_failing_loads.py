@@ -21,6 +21,7 @@ import torch
 from torch import nn
 
 import rehydrate as rh
+from rehydrate.storage import source
 
 MOST = 3000
 """Calls after which a load is taken to go on for ever."""
@@ -149,16 +150,16 @@ def bits(tensor: torch.Tensor) -> bytes:
 
 
 class Fault:
-    """Counts calls, and raises at the n-th; the others are what they were."""
+    """Counts calls, and raises at the n-th, or from then on; the others are what they were."""
 
-    def __init__(self, nth: int, error: BaseException) -> None:
-        self.nth, self.error, self.calls = nth, error, 0
+    def __init__(self, nth: int, error: BaseException, *, lasts: bool = False) -> None:
+        self.nth, self.error, self.lasts, self.calls = nth, error, lasts, 0
         self._lock = threading.Lock()
 
     def strike(self) -> None:
         with self._lock:
             self.calls += 1
-            is_due = self.calls == self.nth
+            is_due = self.calls == self.nth or (self.lasts and self.calls > self.nth)
         if is_due:
             raise self.error
 
@@ -212,14 +213,19 @@ Load = Callable[[Any, Fault, pytest.MonkeyPatch], object]
 
 
 def fails_at_every_call(
-    subject: Subject, load: Load, error: Callable[[], BaseException], monkeypatch: pytest.MonkeyPatch
+    subject: Subject,
+    load: Load,
+    error: Callable[[], BaseException],
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    lasts: bool = False,
 ) -> int:
-    """Have the n-th call fail, for every n that a load comes to; says how many there were.
+    """Have the n-th call fail, and all after it where that `lasts`, for every n that a load comes to: so many came.
 
     A load may get over a failure, by trying again or for having no use for what failed; then all of it is there.
     """
     for nth in range(1, MOST):
-        targets, fault = subject.make(), Fault(nth, error())
+        targets, fault = subject.make(), Fault(nth, error(), lasts=lasts)
         photograph = Photograph(targets)
         outcome: BaseException | None = None
         with monkeypatch.context() as patch:
@@ -239,7 +245,11 @@ def fails_at_every_call(
     raise AssertionError("it never ends")
 
 
-READING = {"a disk that fails": lambda: OSError(5, "Input/output error"), "Ctrl-C": KeyboardInterrupt}
+READING: dict[str, tuple[Callable[[], BaseException], bool]] = {
+    "a read that fails once": (lambda: OSError(5, "Input/output error"), False),
+    "a disk that is gone": (lambda: OSError(5, "Input/output error"), True),
+    "Ctrl-C": (KeyboardInterrupt, False),
+}
 ERRORS = {"no memory": MemoryError, "Ctrl-C": KeyboardInterrupt, "a device": lambda: RuntimeError("CUDA error")}
 
 
@@ -252,8 +262,9 @@ def test_a_stream_that_fails_at_any_read_changes_nothing(
     calls = fails_at_every_call(
         SUBJECTS[subject],
         lambda targets, fault, patch: rh.load_into(targets, FailingStream(file, fault)),
-        READING[error],
+        READING[error][0],
         monkeypatch,
+        lasts=READING[error][1],
     )
     assert calls > 3
 
@@ -273,13 +284,15 @@ def test_a_file_that_fails_at_any_read_changes_nothing(
 ) -> None:
     path = tmp_path / "model"
     path.write_bytes(FORMATS[name](large().state_dict()))
+    monkeypatch.setattr(source, "CHUNK", 1 << 18)
 
     def load(targets: Any, fault: Fault, patch: pytest.MonkeyPatch) -> None:
         failing(os, "pread", fault, patch)
         failing(os, "preadv", fault, patch)
         rh.load_into(targets, path)
 
-    assert fails_at_every_call(SUBJECTS["a large model"], load, READING[error], monkeypatch) > 3
+    raised, lasts = READING[error]
+    assert fails_at_every_call(SUBJECTS["a large model"], load, raised, monkeypatch, lasts=lasts) > 20
 
 
 @pytest.mark.skipif(not hasattr(os, "preadv"), reason="this system has no preadv")
@@ -289,6 +302,7 @@ def test_a_file_that_is_cut_at_any_read_changes_nothing(
 ) -> None:
     """Somebody else begins to write it anew while it is read."""
     path, file = tmp_path / "model.pth", SUBJECTS[subject].file()
+    monkeypatch.setattr(source, "CHUNK", 1 << 18)
 
     class Cut(Fault):
         def strike(self) -> None:

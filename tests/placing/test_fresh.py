@@ -6,9 +6,14 @@ import copy
 import io
 import math
 import random
+import resource
+import subprocess
+import sys
 import threading
 import warnings
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -140,6 +145,17 @@ def seeded(model: Any) -> object:
     return torch.rand(4)
 
 
+def seeded_as_before(model: Any) -> object:
+    torch.manual_seed(11)  # as `begin` does
+    return torch.rand(4)
+
+
+def forked_and_drawn(model: Any) -> object:
+    with torch.random.fork_rng():
+        nn.init.normal_(model.first.weight)
+    return torch.initial_seed()
+
+
 def forked(model: Any) -> object:
     with torch.random.fork_rng():
         torch.manual_seed(5)
@@ -177,10 +193,14 @@ def failing_first(model: Any) -> object:
 
 def in_a_thread(model: Any) -> object:
     kept: list[float] = []
-    model.first.weight.sum().item()
     thread = threading.Thread(target=lambda: kept.append(float(model.first.weight.sum())))
     thread.start()
     thread.join()
+    with ThreadPoolExecutor(1) as pool:
+        nn.init.normal_(model.second.weight)
+        kept.append(pool.submit(lambda: float(model.second.weight.sum())).result())
+        nn.init.normal_(model.second.weight)
+        kept.append(pool.submit(lambda: float(model.second.weight.sum())).result())
     return kept
 
 
@@ -274,7 +294,10 @@ HABITS: dict[str, Callable[[Any], object]] = {
     "initialised again": applied,
     "one flat parameter": flat,
     "seeded": seeded,
+    "seeded as before": seeded_as_before,
+    "seeded last": lambda m: setattr(m, "first", nn.Linear(3, 3)) or done(torch.manual_seed(4)),
     "forked": forked,
+    "forked and drawn": forked_and_drawn,
     "forked and not kept": forked_and_not_kept,
     "a generator of its own": lambda m: done(m.first.weight.data.normal_(generator=torch.Generator().manual_seed(3))),
     "torch's generator, by name": lambda m: done(m.first.weight.data.normal_(generator=torch.default_generator)),
@@ -381,3 +404,200 @@ def _other_values(model: nn.Module) -> dict[str, Any]:
         if isinstance(value, torch.Tensor) and nn.parameter.is_lazy(value):
             state[name] = torch.ones(3)
     return state
+
+
+def resident() -> int:
+    """Bytes of memory that this process has touched and holds."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * resource.getpagesize()
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="this system does not say how much memory is touched")
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: nn.Sequential(*(nn.Linear(2048, 2048) for _ in range(8))),
+        lambda: nn.Sequential(*(initialised_big("trunc_normal_") for _ in range(8))),
+        lambda: nn.Sequential(*(initialised_big("orthogonal_") for _ in range(8))),
+        lambda: nn.Sequential(nn.Embedding(30000, 1024, padding_idx=0), nn.Conv2d(512, 512, 3), nn.LSTM(512, 512)),
+        lambda: nn.TransformerEncoder(nn.TransformerEncoderLayer(1024, 8, 2048, batch_first=True), 4),
+        lambda: nn.Sequential(nn.Linear(4096, 4096), nn.Linear(4096, 4096)).bfloat16(),
+        lambda: nn.ParameterList(nn.Parameter(maker(4096, 1024)) for maker in (torch.zeros, torch.randn, torch.ones)),
+    ],
+    ids=["linear", "trunc_normal_", "orthogonal_", "several", "copies", "cast", "parameters"],
+)
+def test_memory_that_a_file_will_fill_is_not_touched_before(make: Make) -> None:
+    build_fresh(lambda: nn.TransformerEncoder(nn.TransformerEncoderLayer(8, 2, 8, batch_first=True), 2))
+    before = resident()
+    fresh = build_fresh(make)
+    assert isinstance(fresh.made, nn.Module)
+    nbytes = sum(parameter.nbytes for parameter in fresh.made.parameters())
+    assert nbytes > 40 << 20
+    assert resident() - before < nbytes / 8
+    assert len(fresh.unfilled) > len(list(fresh.made.parameters())) / 2
+
+
+def initialised_big(name: str) -> nn.Module:
+    layer = nn.Linear(2048, 2048)
+    getattr(nn.init, name)(layer.weight)
+    return layer
+
+
+def test_nothing_is_drawn_that_a_file_replaces() -> None:
+    file = saved(nn.Linear(20, 30).state_dict())
+    torch.manual_seed(5)
+    rh.load_model(file, nn.Linear, args=(20, 30))
+    drawn = torch.rand(3)
+    torch.manual_seed(5)
+    assert torch.equal(drawn, torch.rand(3))
+
+
+def test_all_is_drawn_as_always_where_some_of_it_stays() -> None:
+    file = saved(Habit(lambda m: None).state_dict())
+    torch.manual_seed(5)
+    mine = rh.load_model(file, lambda: Habit(lambda m: None))
+    drawn = torch.rand(3)
+    torch.manual_seed(5)
+    theirs = Habit(lambda m: None)
+    assert torch.equal(mine.seen_last, theirs.seen_last)
+    assert torch.equal(drawn, torch.rand(3))
+
+
+def test_a_part_that_no_file_fills_is_what_the_constructor_makes_it() -> None:
+    def make() -> nn.Module:
+        return nn.Sequential(nn.Linear(20, 30), nn.Linear(30, 40), nn.Linear(40, 5))
+
+    torch.manual_seed(7)
+    theirs = make()
+    torch.manual_seed(7)
+    fresh = build_fresh(make)
+    model: Any = fresh.made
+    assert id(model[2].weight) in fresh.unfilled
+    fresh.fill([model[2].weight])
+    assert torch.equal(model[2].weight, theirs[2].weight)  # type: ignore[arg-type]
+
+
+def test_tensors_are_fresh_where_nobody_else_looks_at_their_memory() -> None:
+    kept: list[Any] = []
+
+    def make() -> nn.Module:
+        net = nn.Sequential(*(nn.Linear(3, 3, bias=False) for _ in range(6)), nn.BatchNorm1d(3))
+        kept.append(net[1].weight.data)  # type: ignore[union-attr,operator]
+        kept.append(net[2].weight.detach()[0])  # type: ignore[union-attr,operator]
+        kept.append(net[3].weight.data_ptr())  # type: ignore[union-attr,operator]
+        net[4].again = nn.Parameter(net[4].weight.data)  # type: ignore[union-attr,operator]
+        net[5].weight = nn.Parameter(torch.arange(9.0).view(3, 3))
+        net.tied = net[0].weight  # type: ignore[assignment]
+        return net
+
+    fresh = build_fresh(make)
+    model: Any = fresh.made
+    names = {name for name, tensor in model.state_dict(keep_vars=True).items() if id(tensor) in fresh.ids}
+    assert names == {"0.weight", "tied", "6.weight", "6.bias", "6.running_mean", "6.running_var"}
+
+
+def test_a_window_that_somebody_kept_sees_what_is_loaded() -> None:
+    class Windowed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.randn(4, 4))
+            self.window = self.weight.data[1]
+
+    file = saved(Windowed().state_dict())
+    mine = rh.load_model(file, Windowed)
+    assert torch.equal(mine.window, mine.weight[1])  # type: ignore[arg-type,index,operator]
+
+
+def test_a_model_that_somebody_else_has_is_whole_although_it_could_not_be_loaded() -> None:
+    shelf: dict[str, nn.Module] = {}
+
+    def shelved() -> nn.Module:
+        return shelf.setdefault("net", nn.Linear(20, 30))
+
+    file = saved(nn.Linear(2, 3).state_dict())
+    torch.manual_seed(3)
+    theirs = nn.Linear(20, 30)
+    torch.manual_seed(3)
+    with pytest.raises(rh.MismatchError):
+        rh.load_model(file, shelved)
+    assert torch.equal(shelf["net"].weight, theirs.weight)  # type: ignore[arg-type]
+    assert torch.equal(shelf["net"].bias, theirs.bias)  # type: ignore[arg-type]
+
+
+def test_a_constructor_that_fails_is_called_again_unwatched_and_then_its_error_is_the_callers() -> None:
+    calls: list[int] = []
+
+    def broken() -> nn.Module:
+        nn.Linear(3, 3)
+        calls.append(1)
+        raise LookupError(f"call {len(calls)}")
+
+    with pytest.raises(LookupError, match="call 2"):
+        build_fresh(broken)
+
+    def moody() -> nn.Module:
+        if torch._C._len_torch_dispatch_stack():
+            raise LookupError("somebody is watching")
+        return nn.Linear(3, 3)
+
+    torch.manual_seed(3)
+    theirs = nn.Linear(3, 3)
+    torch.manual_seed(3)
+    mine = build_fresh(moody)
+    assert not mine.unfilled
+    assert bits(mine.made) == bits(theirs)
+
+
+def test_somebody_who_stops_a_constructor_is_obeyed_at_once() -> None:
+    calls: list[int] = []
+
+    def stopped() -> nn.Module:
+        calls.append(1)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        build_fresh(stopped)
+    assert calls == [1]
+    assert build_fresh(lambda: nn.Linear(2, 2)).unfilled, "nothing is left behind"
+
+
+def test_what_torch_has_is_what_it_was_afterwards() -> None:
+    before = nn.init.trunc_normal_, nn.init.orthogonal_, threading.Thread.start, dict(vars(nn.init))
+    build_fresh(lambda: nn.Linear(2, 2))
+    assert before == (nn.init.trunc_normal_, nn.init.orthogonal_, threading.Thread.start, dict(vars(nn.init)))
+
+
+def test_several_threads_may_build_at_once() -> None:
+    file = saved(nn.Linear(60, 60).state_dict())
+
+    def load(at: int) -> torch.Tensor:
+        return rh.load_model(file, lambda: initialised_small("trunc_normal_")).weight  # type: ignore[return-value]
+
+    with ThreadPoolExecutor(8) as pool:
+        loaded = list(pool.map(load, range(40)))
+    assert all(torch.equal(weight, loaded[0]) for weight in loaded)
+    assert nn.init.orthogonal_.__module__ == "torch.nn.init"
+
+
+def initialised_small(name: str) -> nn.Module:
+    layer = nn.Linear(60, 60)
+    getattr(nn.init, name)(layer.weight)
+    return layer
+
+
+def test_a_model_that_is_loaded_inside_a_constructor_is_loaded() -> None:
+    file = saved(nn.Linear(2, 2).state_dict())
+    wanted = rh.load_model(file, nn.Linear, args=(2, 2))
+    outer = build_fresh(lambda: nn.Sequential(nn.Linear(2, 2), rh.load_model(file, nn.Linear, args=(2, 2))))
+    outer.fill_all()
+    assert torch.equal(outer.made[1].weight, wanted.weight)  # type: ignore[index]
+
+
+def test_torchs_compiler_is_not_imported_to_build_a_model() -> None:
+    program = (
+        "import sys, io, torch, rehydrate as rh\n"
+        "file = io.BytesIO(); torch.save(torch.nn.Linear(3, 2).state_dict(), file)\n"
+        "rh.load_model(file, torch.nn.Linear, args=(3, 2))\n"
+        "assert 'torch._dynamo' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)

@@ -1,90 +1,36 @@
 """Models that are built to be filled: their memory stays untouched until a checkpoint is put there.
 
 A constructor draws random numbers for every parameter, and loading overwrites them: for a large model that is most of
-the time, and all of its memory. Here a constructor is watched. What only fills a tensor that it has just made is put
-off (`pending`); whatever looks at such a tensor, in whichever way, has it done first. So a constructor that computes
-from its initial values computes the same, and what no checkpoint fills is what it would have been, to the bit.
+the time, and all of its memory. Here a constructor is watched (`watching`). What only fills a tensor that it has just
+made is put off (`pending`); whatever looks at such a tensor, in whichever way, has it done first. So a constructor that
+computes from its initial values computes the same, and what no checkpoint fills is what it would have been, to the bit.
 
 In doubt everything is done as always: for models that load in a way of their own, for a constructor that fails while
 it is watched, and for one that sets torch's generator in between; the last two are called once more, unwatched. Nothing
-here reads a file. Of memory that is read by other threads, or by extensions past torch's dispatcher, nothing is seen.
+here reads a file. What an extension reads past torch's dispatcher, or a thread that was there before, is not seen.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from functools import wraps
-from types import FunctionType
-from typing import Any
 
 import torch
 from torch import nn
-from torch.nn import init
-from torch.overrides import TorchFunctionMode
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from rehydrate.placing.pending import Pending, key_of
 from rehydrate.placing.rehearsal import has_own_way
 from rehydrate.placing.targets import saved_tensors
+from rehydrate.placing.watching import is_plain, watched
 
 __all__ = ["Fresh", "build_fresh"]
 
 _LOG = logging.getLogger("rehydrate")
 _ATEN = torch.ops.aten
-_PLAIN = (torch.Tensor, nn.Parameter)
-_FLOATS = frozenset({torch.float32, torch.float64, torch.float16, torch.bfloat16})
-
-_RANDOM = frozenset(
-    {
-        _ATEN.uniform_.default, _ATEN.normal_.default, _ATEN.exponential_.default, _ATEN.log_normal_.default,
-        _ATEN.cauchy_.default,
-    }
-)  # fmt: skip
-"""What fills a tensor with random numbers, whatever it held."""
-_CONSTANT = frozenset({_ATEN.fill_.Scalar, _ATEN.fill_.Tensor, _ATEN.zero_.default})
-_CHANGES = frozenset(
-    {
-        _ATEN.mul_.Tensor, _ATEN.mul_.Scalar, _ATEN.div_.Tensor, _ATEN.div_.Scalar, _ATEN.add_.Tensor,
-        _ATEN.add_.Scalar, _ATEN.sub_.Tensor, _ATEN.sub_.Scalar, _ATEN.clamp_.default, _ATEN.erfinv_.default,
-        _ATEN.neg_.default, _ATEN.abs_.default, _ATEN.sqrt_.default, _ATEN.exp_.default, _ATEN.log_.default,
-    }
-)  # fmt: skip
-"""What changes what a tensor holds, each element by itself."""
-_MAKES = frozenset(
-    {
-        _ATEN.empty.memory_format, _ATEN.empty_strided.default, _ATEN.empty_like.default, _ATEN.new_empty.default,
-        _ATEN.new_empty_strided.default,
-    }
-)  # fmt: skip
-_MAKES_FILLED: Mapping[object, tuple[Callable[..., object], tuple[object, ...]]] = {
-    _ATEN.zeros.default: (_ATEN.zero_.default, ()),
-    _ATEN.ones.default: (_ATEN.fill_.Scalar, (1,)),
-    _ATEN.rand.default: (_ATEN.uniform_.default, (0.0, 1.0)),
-    _ATEN.randn.default: (_ATEN.normal_.default, (0.0, 1.0)),
-}
-_COPIES = frozenset({_ATEN.clone.default, _ATEN._to_copy.default})
-_HARMLESS = frozenset({_ATEN.is_pinned.default, _ATEN.is_same_size.default})
-_TENSOR: Any = torch.Tensor
-_PAST_THE_DISPATCHER = frozenset(
-    {
-        *(
-            getattr(_TENSOR, name)
-            for name in (
-                "numpy", "tolist", "data_ptr", "untyped_storage", "apply_", "map_", "map2_", "new", "new_tensor",
-                "item", "__float__", "__int__", "__index__", "__bool__", "__complex__",
-            )
-            if hasattr(_TENSOR, name)
-        ),
-        torch.tensor, torch.as_tensor, torch.asarray,
-    }
-)  # fmt: skip
-"""What looks at memory, or gives its address away, without an operator that could be watched."""
-_WHOLE = ("_no_grad_trunc_normal_", "orthogonal_")
-"""Functions of `torch.nn.init` that look at what they have drawn, and can be put off as a whole."""
+_TURN = threading.Lock()
+"""Held by the one constructor that is watched: functions of modules are replaced meanwhile."""
 
 
 @dataclass(slots=True)
@@ -119,13 +65,13 @@ def build_fresh(make: Callable[[], object]) -> Fresh:
     2
     >>> torch.manual_seed(0) and fresh.fill_all()
     """
-    if torch._C._len_torch_dispatch_stack():
-        return Fresh(make())  # somebody else is watching
+    # Where somebody else is watching, or another thread has a constructor watched, this one is left alone.
+    if torch._C._len_torch_dispatch_stack() or not _TURN.acquire(blocking=False):
+        return Fresh(make())
     begin = torch.default_generator.get_state()
     pending = Pending()
     try:
-        operators = _Operators(pending)
-        with _of_whole_functions(operators), _Functions(pending), operators:
+        with watched(pending):
             made = make()
     except BaseException as error:
         pending.catch_up()
@@ -133,6 +79,9 @@ def build_fresh(make: Callable[[], object]) -> Fresh:
             raise
         torch.default_generator.set_state(begin)
         return Fresh(_once_more(make, error))
+    finally:
+        _TURN.release()
+    pending.leave()
     if pending.is_doubtful:
         pending.catch_up()  # a factory may give the same model again
         torch.default_generator.set_state(begin)
@@ -147,7 +96,7 @@ def _once_more(make: Callable[[], object], error: Exception) -> object:
         return make()
     except type(error) as again:
         if str(again) == str(error):
-            raise again from error.__cause__
+            raise again from again.__cause__  # once is enough
         raise
 
 
@@ -157,7 +106,7 @@ def _settled(made: object, pending: Pending) -> Fresh:
         pending.catch_up()
         return Fresh(made)
     saved = {
-        id(tensor): tensor for tensor in saved_tensors(made).values() if _is_plain(tensor) and _fills_storage(tensor)
+        id(tensor): tensor for tensor in saved_tensors(made).values() if is_plain(tensor) and _fills_storage(tensor)
     }
     keys = {id_: key_of(tensor) for id_, tensor in saved.items()}
     covered = set(keys.values())
@@ -182,195 +131,3 @@ def _fills_storage(tensor: torch.Tensor) -> bool:
 def _holders(tensor: torch.Tensor) -> int:
     """How many tensors look at this memory, and then some that are always there."""
     return int(torch._C._storage_Use_Count(tensor.untyped_storage()._cdata))
-
-
-def _is_plain(tensor: torch.Tensor) -> bool:
-    """Whether a tensor is just a window on memory of this process."""
-    return (
-        type(tensor) in _PLAIN
-        and tensor.layout is torch.strided
-        and tensor.device.type == "cpu"
-        and not tensor.is_quantized
-    )
-
-
-class _Functions(TorchFunctionMode):
-    """Sees calls of torch's Python functions, some of which reach memory past every operator."""
-
-    def __init__(self, pending: Pending) -> None:
-        super().__init__()
-        self.pending = pending
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """A function of torch's own in Python may do anything inside, where it is not seen."""
-        kwargs = kwargs or {}
-        pending = self.pending
-        is_python = isinstance(func, FunctionType) and func.__module__ != "torch.nn.init"
-        if not pending.is_busy and (is_python or func in _PAST_THE_DISPATCHER):
-            tensors = list(_tensors_in((args, kwargs)))
-            _catch_up_with(pending, tensors)
-            for tensor in tensors:
-                if _is_plain(tensor):
-                    pending.forget(key_of(tensor))
-        return func(*args, **kwargs)
-
-
-class _Operators(TorchDispatchMode):
-    """Sees every operator, wherever it is called from."""
-
-    def __init__(self, pending: Pending) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.pending = pending
-        self._apart = torch.Generator()
-        """Random numbers for trying a call out."""
-
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        """Nothing is compiled here, and torch would import its compiler for seconds to have that said."""
-        return False
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Put it off, or do it, after whatever was put off of what it looks at."""
-        kwargs = kwargs or {}
-        pending = self.pending
-        if pending.is_busy:
-            return func(*args, **kwargs)
-        with pending.busy(), torch._C.DisableTorchFunction():
-            done = self._put_off(func, args, kwargs)
-        if done is not None:
-            return done
-        if not (getattr(func, "is_view", False) or func in _HARMLESS):
-            if getattr(func, "namespace", "") != "aten" or torch.Tag.nondeterministic_seeded in func.tags:
-                pending.catch_up()
-            else:
-                _catch_up_with(pending, _tensors_in((args, kwargs)))
-        return func(*args, **kwargs)
-
-    def _put_off(self, func: Any, args: Any, kwargs: Any) -> Any:
-        """The result of a call that needs not be done now; None for any other."""
-        if func in _MAKES:
-            return self._known(func(*args, **kwargs))
-        if func in _MAKES_FILLED and _is_of_floats_here(kwargs):
-            made = self._known(_ATEN.empty.memory_format(*args, **kwargs))
-            fill, fill_args = _MAKES_FILLED[func]
-            return made if self.try_to_put_off(fill, made, fill_args, {}) else fill(made, *fill_args)
-        if func in _RANDOM or func in _CONSTANT or func in _CHANGES:
-            return args[0] if self.try_to_put_off(func, args[0], args[1:], kwargs) else None
-        return self._copied(args[0], func, kwargs) if func in _COPIES else None
-
-    def _known(self, made: torch.Tensor) -> torch.Tensor:
-        if _is_plain(made):
-            self.pending.know(made)
-        return made
-
-    def try_to_put_off(self, func: Any, target: torch.Tensor, args: Any, kwargs: Any) -> bool:
-        """Whether a call that writes to its first argument could be put off. What would raise, raises now."""
-        pending = self.pending
-        if not self._may_wait(target) or kwargs.get("generator") is not None:
-            return False
-        if func in _CHANGES and not pending.waits(key_of(target)):
-            return False
-        if func is _ATEN.fill_.Tensor:  # a number in the shape of a tensor
-            value = args[0]
-            if not _is_plain(value) or value.dim() or pending.waits(key_of(value)):
-                return False
-            args = (value.clone(),)
-        elif not all(isinstance(value, (int, float)) for value in (*args, *kwargs.values()) if value is not None):
-            return False
-        is_random = func not in _CONSTANT and func not in _CHANGES
-        apart = {"generator": self._apart} if is_random else {}
-        one = _ATEN.empty.memory_format([1] * target.dim(), dtype=target.dtype, device="cpu")
-        func(one, *args, **{**kwargs, **apart})
-        pending.put_off(func, target, args, kwargs, is_random=is_random)
-        return True
-
-    def _copied(self, source: torch.Tensor, func: Any, kwargs: Any) -> torch.Tensor | None:
-        """A copy of what waits for random numbers waits too: layers are made as copies of one another."""
-        pending = self.pending
-        if not self._may_wait(source) or not pending.is_random(key_of(source)) or not _is_of_floats_here(kwargs):
-            return None
-        dtype = kwargs.get("dtype") or source.dtype
-        form = kwargs.get("memory_format") or torch.preserve_format
-        made = self._known(_ATEN.empty_like.default(source, dtype=dtype, memory_format=form))
-        pending.put_off(_ATEN.copy_.default, made, source=source)
-        return made
-
-    def _may_wait(self, tensor: torch.Tensor) -> bool:
-        return (
-            _is_plain(tensor)
-            and tensor.dtype in _FLOATS
-            and tensor.numel() > 0
-            and 0 not in tensor.stride()
-            and self.pending.knows(key_of(tensor))
-        )
-
-
-def _is_of_floats_here(kwargs: Mapping[str, Any]) -> bool:
-    """Whether what an operator is asked to make is a plain tensor of floats on the CPU."""
-    wanted = kwargs.get("dtype"), kwargs.get("layout"), kwargs.get("device"), kwargs.get("pin_memory")
-    return (
-        (wanted[0] is None or wanted[0] in _FLOATS)
-        and wanted[1] in (None, torch.strided)
-        and wanted[2] in (None, torch.device("cpu"))
-        and not wanted[3]
-    )
-
-
-def _catch_up_with(pending: Pending, tensors: Iterable[torch.Tensor]) -> None:
-    """Do what was put off of what these look at; of everything, where one may look at more than its own storage."""
-    keys: list[int] = []
-    with torch._C.DisableTorchFunction():
-        for tensor in tensors:
-            if type(tensor) not in _PLAIN or tensor.layout is not torch.strided:
-                pending.catch_up()
-                return
-            keys.append(key_of(tensor))
-    pending.catch_up(keys)
-
-
-def _tensors_in(value: object) -> Iterator[torch.Tensor]:
-    if isinstance(value, torch.Tensor):
-        yield value
-    elif isinstance(value, (tuple, list)):
-        for item in value:
-            yield from _tensors_in(item)
-    elif isinstance(value, dict):
-        for item in value.values():
-            yield from _tensors_in(item)
-
-
-_TURN = threading.Lock()
-
-
-@contextmanager
-def _of_whole_functions(operators: _Operators) -> Iterator[None]:
-    """Meanwhile `_WHOLE` can be put off; for other threads, and for whoever imported them by name, they are as ever.
-
-    One constructor at a time: another one draws what it draws, which is only slower.
-    """
-    if not _TURN.acquire(blocking=False):
-        yield
-        return
-    originals = {name: getattr(init, name) for name in _WHOLE if hasattr(init, name)}
-    try:
-        for name, original in originals.items():
-            setattr(init, name, _put_off_whole(original, operators))
-        yield
-    finally:
-        for name, original in originals.items():
-            setattr(init, name, original)
-        _TURN.release()
-
-
-def _put_off_whole(original: Callable[..., Any], operators: _Operators) -> Callable[..., Any]:
-    here, pending = threading.get_ident(), operators.pending
-
-    @wraps(original)
-    def whole(tensor: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
-        if threading.get_ident() == here and not pending.is_busy and isinstance(tensor, torch.Tensor):
-            with pending.busy(), torch._C.DisableTorchFunction():
-                if operators.try_to_put_off(original, tensor, args, kwargs):
-                    return tensor
-        return original(tensor, *args, **kwargs)
-
-    return whole

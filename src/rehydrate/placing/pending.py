@@ -9,6 +9,7 @@ Nothing here decides what may be put off; `fresh` watches a constructor and does
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -21,6 +22,9 @@ from torch.multiprocessing.reductions import StorageWeakRef
 __all__ = ["Pending", "key_of"]
 
 _ATEN = torch.ops.aten
+_WORDS = torch.tensor([*range(1024, 1028), *range(2048, 2052)])
+"""Some bytes of a generator's state: of words of the Mersenne twister, behind the seed, which stays as it was."""
+_SECRET = os.urandom(4)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,10 +75,14 @@ class Pending:
         self._bound: set[int] = set()
         """Storages that wait for random numbers, or for others that do: they are filled in order, with all the rest."""
         self._state: torch.Tensor | None = None
-        """Where torch's generator stands before the first number that has not been drawn."""
+        """Where torch's generator stood before the first number that has not been drawn."""
+        self._mark: torch.Tensor | None = None
+        """What it was set to then: a state that nobody else can know, so that one who sets it is noticed."""
         self._turn = 0
         self.is_doubtful = False
         """Whether somebody set the generator while numbers had not been drawn. Which ones come next is then unknown."""
+        self.is_over = False
+        """Whether nothing more may be put off."""
         self.is_busy = False
         """Whether fills are being done right now; what they call is not to be put off again."""
 
@@ -89,7 +97,12 @@ class Pending:
 
     def knows(self, key: int) -> bool:
         """Whether fills of this memory may be put off."""
-        return key in self._known
+        return key in self._known and not self.is_over
+
+    def stop(self) -> None:
+        """Do everything that was put off, and put nothing off any more."""
+        self.is_over = True
+        self.catch_up()
 
     def waits(self, key: int) -> bool:
         """Whether there is something to be written to this memory."""
@@ -113,7 +126,7 @@ class Pending:
         from_where = None if source is None else self._place(source)
         fill = _Fill(function, self._place(target), from_where, args, kwargs or {})
         if is_random:
-            self._stand(torch.default_generator.get_state())
+            self._note_generator()
         if is_random or from_where is not None:
             self._bound.update(place.key for place in fill.places)
         self._fills[self._turn] = fill
@@ -133,11 +146,6 @@ class Pending:
                 for key in waiting:
                     for turn in self._turns.pop(key, ()):
                         _do(self._fills.pop(turn), {})
-
-    def catch_up_with_random(self) -> None:
-        """Do what was put off where somebody else is about to draw random numbers."""
-        if self._state is not None:
-            self.catch_up()
 
     def alive(self) -> Iterator[int]:
         """Storages that wait and that somebody still has."""
@@ -159,20 +167,37 @@ class Pending:
         shape, strides = tuple(tensor.shape), tensor.stride()
         return _Place(reference, storage.nbytes(), tensor.dtype, int(tensor.storage_offset()), shape, strides)
 
-    def _stand(self, now: torch.Tensor) -> None:
+    def leave(self) -> None:
+        """Nobody is watched any more. The generator is put back to before the first number that was not drawn."""
+        if self._mark is not None and self._state is not None:
+            self._check_generator()
+            torch.default_generator.set_state(self._state)
+            self._mark = None
+
+    def _note_generator(self) -> None:
+        """The next numbers are drawn later, from where those before them will have left it."""
         if self._state is None:
-            self._state = now
-        elif not torch.equal(self._state, now):
+            self._state = torch.default_generator.get_state()
+        else:
+            self._check_generator()
+        mark = self._state.clone()
+        mark[_WORDS] ^= torch.tensor([*self._turn.to_bytes(4, "little"), *_SECRET], dtype=torch.uint8)
+        torch.default_generator.set_state(mark)
+        self._mark = torch.default_generator.get_state()
+
+    def _check_generator(self) -> None:
+        if self._mark is not None and not torch.equal(self._mark, torch.default_generator.get_state()):
             self.is_doubtful = True
 
     def _all(self) -> None:
-        """Everything, in order. The generator ends where it would have, unless somebody set it since."""
+        """Everything, in order. The generator ends where it would have, unless somebody used it since."""
         generator = torch.default_generator
         now = generator.get_state()
+        self._check_generator()
+        is_used_since = self._state is not None and self._mark is None and not torch.equal(self._state, now)
         if self._state is not None:
-            self._stand(now)
             generator.set_state(self._state)
-        is_set_since = self._state is not None and not torch.equal(self._state, now)
+        self._mark = None
         left = Counter(place.key for fill in self._fills.values() for place in fill.places)
         scratch: dict[int, torch.UntypedStorage] = {}
         try:
@@ -191,7 +216,7 @@ class Pending:
                 for place in fill.places:
                     self._turns.setdefault(place.key, []).append(turn)
             self._bound = set(self._turns)
-            if is_set_since:
+            if is_used_since:
                 generator.set_state(now)
 
 
