@@ -178,7 +178,8 @@ def test_whatever_fails_while_one_is_finished_leaves_all_as_they_were(
     file = saved(run.state())
     photograph = Photograph(other)
     if refused == "model":
-        monkeypatch.setattr("rehydrate.placing.preparing.replace_tensors", lambda *args: (_ for _ in ()).throw(error("no")))
+        target = "rehydrate.placing.preparing.replace_tensors"
+        monkeypatch.setattr(target, lambda *args: (_ for _ in ()).throw(error("no")))
     elif refused == "optimizer":
         monkeypatch.setattr(optim.AdamW, "__setstate__", lambda self, state: (_ for _ in ()).throw(error("no")))
     else:

@@ -7,7 +7,7 @@ fails afterwards.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from typing import cast
 
@@ -19,6 +19,7 @@ from rehydrate.checkpoint.tree import spelled, tensors_under
 from rehydrate.checkpoint.weights import Weights
 from rehydrate.errors import RebuildError
 from rehydrate.matching.match import Match, Pair, Target, forgiven, wrapper_prefix
+from rehydrate.matching.rule import apply_rules
 from rehydrate.matching.values import Value
 from rehydrate.placing.afterwards import replace_tensors, told_after
 from rehydrate.placing.beside import holds_tensors
@@ -53,34 +54,45 @@ def prepare_own_way(
 ) -> Prepared:
     """Read everything; the model's code has its say when all other checks are done.
 
-    `match` is what names and shapes alone come to. It says what tensors are called and made into; what is missing and
-    what is not wanted is for the model to say.
+    `match` is what names and shapes alone come to. The model is given the names of the file, for its code may know them;
+    where it does not, those that were found. What is missing and what is not wanted is for the model to say.
     """
-    prefix = wrapper_prefix(list(every_tensor(model)), weights)
-    inside = {prefix + spelled((name, *path)) for name, value in beside.items() for path, _ in tensors_under(value)}
-    values = {name: value for name, value in _values(match, prefix).items() if name not in inside}
-    tensors = _read(values)
-    for pair in match.pairs:
-        if pair.part:
-            tensors[pair.target.name] = _filled(every_tensor(model)[pair.target.name], pair, tensors[pair.target.name])
+    every = every_tensor(model)
+    prefix = wrapper_prefix(list(every), weights)
+    inside = {spelled((name, *path)) for name, value in beside.items() for path, _ in tensors_under(value)}
+    ways = [_as_in_file(weights, match, terms, prefix, inside)]
+    if match.rules != terms.rules:
+        ways.append(_as_found(match, prefix, inside))
+    read = _read({id(value): value for values in ways for value in values.values()})
+    parts = {id(pair.source): pair for pair in match.pairs if pair.part}
+    read |= {key: _filled(every[pair.target.name], pair, read[key]) for key, pair in parts.items() if key in read}
     real = cast("dict[str, object]", real_values(beside, checkpoint.attributes))
-    state = {**tensors, **{prefix + name: value for name, value in real.items()}}
+    others = {prefix + name: value for name, value in real.items()}
     # What is no tensor is not missed by anybody; a model that wants it has taken it.
     idle = {prefix + name for name, value in beside.items() if not holds_tensors(value)}
+
+    def rehearsed(values: Mapping[str, Value]) -> tuple[Match, list[_Copy]]:
+        state = {**{name: read[id(value)] for name, value in values.items()}, **others}
+        rehearsal = rehearse(model, state, _under(prefix, weights.versions))
+        rehearsal.unexpected = [name for name in rehearsal.unexpected if name not in idle]
+        every = every_tensor(model)
+        targets = {id(every[target.name]): target for target in targets_of(every, weights)}
+        refs = {id(read[id(value)]): value.named(name) for name, value in values.items()}
+        return forgiven(match_of(rehearsal, match, targets, refs), match, terms.allow), _named(
+            rehearsal.copies, targets
+        )
 
     def after(filled: Filled) -> Match:
         undo = Undo(model)
         written: list[str] = []
         with all_or_nothing((undo,), written, has_values=undo.has_values):
-            rehearsal = rehearse(model, state, _under(prefix, weights.versions))
-            rehearsal.unexpected = [name for name in rehearsal.unexpected if name not in idle]
-            targets = {
-                id(every_tensor(model)[target.name]): target for target in targets_of(every_tensor(model), weights)
-            }
-            refs = {id(tensors[name]): value.named(name) for name, value in values.items()}
-            found = forgiven(match_of(rehearsal, match, targets, refs), match, terms.allow)
+            found, copies = rehearsed(ways[0])
+            if not found and len(ways) > 1:
+                undo.put_back()
+                other, its_copies = rehearsed(ways[1])
+                if other:
+                    found, copies = other, its_copies
             found.raise_if_bad()
-            copies = _named(rehearsal.copies, targets)
             _check_real(model, [tensor for _, tensor, _ in copies])
             _write(model, copies, goal, written)
             if terms.dtype is not None:
@@ -91,16 +103,25 @@ def prepare_own_way(
     return Prepared(match, lambda: Undo(model), after)
 
 
-def _values(match: Match, prefix: str) -> dict[str, Value]:
-    """What the model's code is given: what has a place by name, and whatever it may know what to do with."""
+def _as_in_file(weights: Weights, match: Match, terms: Terms, prefix: str, inside: Collection[str]) -> dict[str, Value]:
+    """The names of the file, or those that the caller's rules give; tensors of another size as was allowed."""
+    values = apply_rules(weights.tensors, terms.rules).values
+    made = {pair.target.name: pair.source for pair in match.pairs}
+    kept = {target.name for target in match.kept}
+    named = {prefix + name: value for name, value in values.items() if name not in inside}
+    return {name: made.get(name, value) for name, value in named.items() if name not in kept}
+
+
+def _as_found(match: Match, prefix: str, inside: Collection[str]) -> dict[str, Value]:
+    """The names of the model; what has no place keeps its own."""
     left = [*match.unexpected, *match.ignored, *(wrong.source for wrong in match.mismatched)]
-    named = {value.name if value.name.startswith(prefix) else prefix + value.name: value for value in left}
-    return named | {pair.target.name: pair.source for pair in match.pairs}
+    values = {prefix + value.name: value for value in left if value.name not in inside}
+    return values | {pair.target.name: pair.source for pair in match.pairs if pair.source.name not in inside}
 
 
-def _read(values: Mapping[str, Value]) -> dict[str, torch.Tensor]:
-    """Every tensor that is wanted, on the CPU, each one of its own."""
-    refs = list(dict.fromkeys(ref for value in values.values() for ref in refs_of(value)))
+def _read(values: Mapping[int, Value]) -> dict[int, torch.Tensor]:
+    """Every tensor that is wanted, by the `id` of its value, on the CPU."""
+    refs = list({id(ref): ref for value in values.values() for ref in refs_of(value)}.values())
     nowhere = [ref.name for ref in refs if ref.storage.location == "meta"]
     if nowhere:
         raise RebuildError(
@@ -109,7 +130,7 @@ def _read(values: Mapping[str, Value]) -> dict[str, torch.Tensor]:
         )
     storages = Storages([ref.storage for ref in refs], lambda saved: CPU)
     made = {id(ref): tensor.detach() for ref, tensor in zip(refs, storages.tensors(refs), strict=True)}
-    return {name: derived(value, lambda ref: made[id(ref)]) for name, value in values.items()}
+    return {key: derived(value, lambda ref: made[id(ref)]) for key, value in values.items()}
 
 
 def _filled(own: torch.Tensor, pair: Pair, value: torch.Tensor) -> torch.Tensor:
