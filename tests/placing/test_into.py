@@ -207,7 +207,7 @@ def test_a_model_on_the_meta_device_becomes_real_with_its_ties() -> None:
 def test_a_buffer_on_the_meta_device_that_no_checkpoint_holds_is_an_error_and_changes_nothing() -> None:
     with torch.device("meta"):
         mine = Net()
-    with pytest.raises(rh.RebuildError, match=r"1 tensor[\s\S]*scratch"):
+    with pytest.raises(rh.RebuildError, match=r"1 buffer[\s\S]*scratch"):
         rh.load_into(mine, saved(fresh(1).state_dict()))
     assert all(tensor.is_meta for tensor in (*mine.parameters(), *mine.buffers()))
 

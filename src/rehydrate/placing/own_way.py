@@ -54,8 +54,8 @@ def prepare_own_way(
 ) -> Prepared:
     """Read everything; the model's code has its say when all other checks are done.
 
-    `match` is what names and shapes alone come to. The model is given the names of the file, for its code may know them;
-    where it does not, those that were found. What is missing and what is not wanted is for the model to say.
+    `match` is what names and shapes alone come to. The model is given the names of the file, for its code may know
+    them; where it does not, those that were found. What is missing and what is not wanted is for the model to say.
     """
     every = every_tensor(model)
     prefix = wrapper_prefix(list(every), weights)
