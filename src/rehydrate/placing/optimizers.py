@@ -151,7 +151,13 @@ def _prepared(
         state.update(states)
         for group, values in zip(groups, options.values, strict=True):
             group.update(values)
-        optimizer.__setstate__({"state": state, "param_groups": groups})  # steps of old files become tensors here
+        try:  # steps of old files become tensors here
+            optimizer.__setstate__({"state": state, "param_groups": groups})
+        except Exception as error:
+            raise MismatchError(
+                f"{type(optimizer).__name__} does not take the states of the file",
+                found=f"{type(error).__name__}: {shown(str(error), 300)}",
+            ) from error
         return match
 
     return Prepared(match, lambda: _AsItWas(optimizer), after, jobs)
@@ -357,8 +363,13 @@ def _like(parameter: torch.Tensor, shape: tuple[int, ...], dtype: torch.dtype, d
 def _told(saved: SavedState, assignment: Assignment, entries: Sequence[Entry]) -> Iterator[str]:
     """How states were given out, and who got none."""
     used = {key for key in assignment.keys if key is not None}
-    yield f"states given to {counted(len(used), 'parameter')} {assignment.rule}"
-    if assignment.rule != "by name":
+    given = sum(bool(saved.states.get(key)) for key in used)
+    yield (
+        f"states given to {given:,} of {counted(len(entries), 'parameter')} {assignment.rule}"
+        if given
+        else ("no parameter has a state in the file; only options were loaded")
+    )
+    if assignment.rule != "by name" and given:
         yield "the file does not know the parameters' names: an optimizer made of named_parameters() saves them"
     named = [
         (entry.name or f"[{at}]", key) for at, (entry, key) in enumerate(zip(entries, assignment.keys, strict=True))

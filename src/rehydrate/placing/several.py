@@ -23,7 +23,7 @@ from rehydrate.checkpoint.weights import Weights
 from rehydrate.collector import collector_paused
 from rehydrate.errors import MismatchError, RehydrateError
 from rehydrate.formats.opening import open_checkpoint
-from rehydrate.matching.match import Match
+from rehydrate.matching.match import Match, Pair, Target
 from rehydrate.placing import into
 from rehydrate.placing.devices import CPU, Device, resolve
 from rehydrate.placing.filling import Filled, fill
@@ -316,10 +316,12 @@ def _together(objects: Mapping[str, object], matches: Mapping[str, Match], told:
     in_order = [(key, matches[key]) for key in objects]
     return Match(
         model=", ".join(f"{shown(key)} ({match.model})" for key, match in in_order),
-        pairs=tuple(
-            replace(pair, target=replace(pair.target, name=f"{key}.{pair.target.name}"))
-            for key, match in in_order
-            for pair in match.pairs
-        ),
+        pairs=tuple(_under(key, pair) for key, match in in_order for pair in match.pairs),
         told=(*(f"{shown(key)}: {sentence}" for key, match in in_order for sentence in match.told), *told),
     )
+
+
+def _under(key: str, pair: Pair) -> Pair:
+    target = pair.target
+    named = Target(f"{key}.{target.name}", target.shape, target.dtype, target.is_parameter)
+    return Pair(named, pair.source, pair.rule, pair.sure, pair.part)
