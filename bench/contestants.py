@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-__all__ = ["CONTESTANTS", "Worker"]
+__all__ = ["CONTESTANTS", "Worker", "touch"]
 
 CONTESTANTS: Mapping[str, Mapping[str, str]] = {
     "rehydrate.load": {},
@@ -28,16 +28,16 @@ CONTESTANTS: Mapping[str, Mapping[str, str]] = {
 
 
 class Worker:
-    """The process of one contestant."""
+    """The process of one contestant; `script` is the file that plays it."""
 
-    def __init__(self, name: str, path: Path) -> None:
+    def __init__(self, name: str, path: Path, *, script: str = __file__, more: Mapping[str, str] | None = None) -> None:
         self.name = name
         self._process = subprocess.Popen(
-            [sys.executable, __file__, name, os.fspath(path)],
+            [sys.executable, script, name, os.fspath(path)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env={**os.environ, **CONTESTANTS[name]},
+            env={**os.environ, **(CONTESTANTS[name] if more is None else more)},
         )
 
     def load(self) -> float:
@@ -47,6 +47,10 @@ class Worker:
     def digest(self) -> str:
         """What it loaded, as one number: names, dtypes, shapes, bytes."""
         return self._ask("digest")
+
+    def peak(self) -> int:
+        """Bytes of memory that one load took at most, the model that it filled among them."""
+        return int(self._ask("peak"))
 
     def close(self) -> None:
         """End the process."""
@@ -75,7 +79,7 @@ def _loader(name: str, path: str) -> Callable[[], Any]:
     return lambda: torch.load(path, weights_only=safe)
 
 
-def _touch(nbytes: int) -> None:
+def touch(nbytes: int) -> None:
     """Take memory, touch every page and give it back: the next to need it finds it with this machine already."""
     memory = mmap.mmap(-1, nbytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     if hasattr(mmap, "MADV_HUGEPAGE"):
@@ -102,7 +106,7 @@ def _serve(name: str, path: str) -> None:
         if line.strip() == "digest":
             answer = _digest(load())
         else:
-            _touch(os.path.getsize(path))
+            touch(os.path.getsize(path))
             started = time.perf_counter()
             loaded = load()
             answer = repr(time.perf_counter() - started)

@@ -20,6 +20,8 @@ class Row:
 
     contestant: str
     seconds: tuple[float, ...]
+    peak: float | None = None
+    """The most memory of one load, as a multiple of what was loaded."""
 
     @property
     def least(self) -> float:
@@ -60,6 +62,14 @@ def _words(path: str) -> str:
         return ""
 
 
+def _line(row: Row, first: float, has_peaks: bool) -> str:
+    ratio = row.median / first
+    shown = f"{ratio:.1f}" if ratio >= 1 else f"{ratio:.2f}"
+    line = f"| `{row.contestant}` | {row.least:.3f} s | {row.median:.3f} s | {shown}× |"
+    peak = "" if row.peak is None else f"{row.peak:.2f}×"
+    return f"{line} {peak} |" if has_peaks else line
+
+
 def write_results(path: Path, tables: Sequence[tuple[str, Sequence[Row]]], rounds: int) -> None:
     """Write the page."""
     lines = [
@@ -68,12 +78,12 @@ def write_results(path: Path, tables: Sequence[tuple[str, Sequence[Row]]], round
         f"{machine()}.",
         "",
         f"{rounds} rounds, contestants interleaved, the order turned round every time; files in the page cache; "
-        "results compared for equality first. Wall seconds; the ratio is of medians, to the first line of each table.",
+        "results compared for equality first. Wall seconds; the ratio is of medians, to the first line of each table. "
+        "Memory is the most that one load took, what it filled among it, to the bytes that were loaded.",
     ]
     for name, rows in tables:
-        lines += ["", f"## {name}", "", "| | min | median | ratio |", "|---|--:|--:|--:|"]
-        lines += [
-            f"| `{row.contestant}` | {row.least:.3f} s | {row.median:.3f} s | {row.median / rows[0].median:.1f}× |"
-            for row in rows
-        ]
+        has_peaks = any(row.peak is not None for row in rows)
+        lines += ["", f"## {name}", ""]
+        lines += ["| | min | median | ratio |" + " memory |" * has_peaks, "|---|--:|--:|--:|" + "--:|" * has_peaks]
+        lines += [_line(row, rows[0].median, has_peaks) for row in rows]
     path.write_text("\n".join(lines) + "\n", "utf-8")

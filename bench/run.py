@@ -15,10 +15,15 @@ import tempfile
 from pathlib import Path
 
 from contestants import CONTESTANTS, Worker
+from first_forward import measure_first_forward
+from in_place import measure_in_place
 from index import measure_index
 from report import Row, machine, write_results
 from start_up import measure_start_up
 from workloads import WORKLOADS, Workload
+
+LONG = 5
+"""Rounds, at most, of what takes a second each."""
 
 
 def measured(workload: Workload, path: Path, rounds: int) -> list[Row]:
@@ -57,6 +62,10 @@ def main() -> None:
         for measure in (measure_index, measure_start_up):
             tables.append(measure(Path(folder), options.rounds))
             show(*tables[-1])
+        for measure_both in (measure_in_place, measure_first_forward):
+            for table in measure_both(Path(folder), min(options.rounds, LONG)):
+                tables.append(table)
+                show(*table)
     write_results(options.out, tables, options.rounds)
     print(f"written to {options.out}")
 
@@ -66,7 +75,10 @@ def show(name: str, rows: list[Row]) -> None:
     print(f"\n{name}")
     ours = rows[0].median
     for row in rows:
-        print(f"  {row.contestant:<44} min {row.least:7.3f} s   median {row.median:7.3f} s   {row.median / ours:5.1f}x")
+        print(
+            f"  {row.contestant:<60} min {row.least:7.3f} s   median {row.median:7.3f} s   {row.median / ours:5.2f}x"
+            + ("" if row.peak is None else f"   memory {row.peak:.2f}x")
+        )
 
 
 if __name__ == "__main__":

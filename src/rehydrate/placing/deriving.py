@@ -90,7 +90,9 @@ def _interpolated(value: Derived, how: Interpolated, parts: Sequence[torch.Tenso
 
 def _summed(value: Derived, how: Summed, parts: Sequence[torch.Tensor]) -> torch.Tensor:
     part = parts[0]
-    groups = part.reshape(*part.shape[: how.axis], how.groups, -1, *part.shape[how.axis + 1 :])
+    groups = part.reshape(
+        *part.shape[: how.axis], how.groups, part.shape[how.axis] // how.groups, *part.shape[how.axis + 1 :]
+    )
     return _wide(groups).sum(how.axis + 1).to(part.dtype)
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-__all__ = ["HUGE", "LARGE", "advice", "allocate", "bytes_of", "empty_tensor", "measured_advice"]
+__all__ = ["HUGE", "LARGE", "advice", "allocate", "bytes_of", "empty_tensor", "in_a_row", "measured_advice"]
 
 LARGE = 1 << 20
 """Bytes from which memory is asked of the system directly, and a storage has a block to itself."""
@@ -52,8 +52,13 @@ def empty_tensor(shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
 
 def bytes_of(tensor: torch.Tensor) -> memoryview:
     """The memory of a contiguous tensor on the CPU, to be written to; it has some."""
-    flat: Any = tensor.detach().view(-1).view(torch.uint8).numpy()
-    return memoryview(flat)
+    numbers: Any = in_a_row(tensor).view(torch.uint8).numpy()
+    return memoryview(numbers)
+
+
+def in_a_row(tensor: torch.Tensor) -> torch.Tensor:
+    """A contiguous tensor as one of one dimension; what has extent one may have any stride, and `view` keeps it."""
+    return tensor.detach().as_strided((tensor.numel(),), (1,))
 
 
 def _advice_for(nbytes: int) -> int | None:

@@ -24,7 +24,7 @@ from rehydrate.placing.devices import CPU
 from rehydrate.placing.dtypes import dtype_of
 from rehydrate.placing.located import Located, refs_of
 from rehydrate.placing.mapped import Mappings
-from rehydrate.placing.pages import empty_tensor
+from rehydrate.placing.pages import empty_tensor, in_a_row
 from rehydrate.placing.resident import Span, is_at_hand
 from rehydrate.placing.targets import check_kinds
 from rehydrate.text import counted, dimensions, listed, shown
@@ -143,7 +143,12 @@ def _check(jobs: Iterable[Job]) -> None:
 
 def _once(jobs: Sequence[Job]) -> list[Job]:
     """Each memory once: of two jobs for one, the later is what stays."""
-    return list({_memory_of(job.tensor, job.part): job for job in jobs}.values())
+    once: dict[tuple[object, ...], Job] = {}
+    for job in jobs:
+        key = _memory_of(job.tensor, job.part)
+        once.pop(key, None)  # its turn comes when the later one's does
+        once[key] = job
+    return list(once.values())
 
 
 def _memory_of(tensor: torch.Tensor, part: tuple[tuple[int, int], ...]) -> tuple[object, ...]:
@@ -291,7 +296,7 @@ def _place(plan: Plan, job: Job, found: Located, shared: set[int]) -> None:
     ):
         plan.direct.append(Direct(job.name, target, spans))
         return
-    flat, count = target.view(-1), PART // max(itemsize, target.element_size())
+    flat, count = in_a_row(target), PART // max(itemsize, target.element_size())
     for first in range(0, target.numel(), count):
         part = flat[first : first + count]
         window = replace(source.window, shape=tuple(part.shape), strides=(1,), offset=source.offset + first)

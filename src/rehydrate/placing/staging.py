@@ -161,16 +161,15 @@ def spans_of(batch: Batch, found: Located) -> list[Span]:
 
 def _window(ref: TensorRef, buffer: torch.Tensor, shift: int) -> torch.Tensor:
     """A tensor of the file in a buffer; `shift` bytes behind where it has it."""
-    dtype = torch_dtype(ref.dtype)
-    offset = ref.offset + shift // ref.dtype.itemsize
-    tensor = torch.empty(0, dtype=dtype).set_(buffer.untyped_storage(), offset, ref.shape, ref.strides)
+    elements = buffer.view(torch_dtype(ref.dtype))
+    tensor = elements.as_strided(ref.shape, ref.strides, ref.offset + shift // ref.dtype.itemsize)
     if "conj" in ref.traits:
         tensor = tensor.conj()
     return torch._neg_view(tensor) if "neg" in ref.traits else tensor
 
 
 def _none(ref: TensorRef) -> torch.Tensor:
-    return torch.empty(ref.shape, dtype=torch_dtype(ref.dtype))
+    return torch.empty(0, dtype=torch.uint8).view(torch_dtype(ref.dtype)).view(ref.shape)
 
 
 def _turn_round(flat: torch.Tensor, storage: Storage) -> None:

@@ -25,12 +25,12 @@ UNDO = 64 << 20
 """Bytes of tensors up to which a copy is kept while they are overwritten. Past it, that would be a second model in
 memory; by then everything has been seen to be readable."""
 
-_BITS = frozenset(
-    getattr(torch, dtype.name)
+_AS_INTEGERS = {
+    getattr(torch, dtype.name): torch.uint8 if dtype.itemsize == 1 else torch.int32
     for dtype in DTYPES
-    if dtype.kind == "bits" and dtype.itemsize == 1 and hasattr(torch, dtype.name)
-)
-"""Element types that torch has no copying for; their bytes are copied."""
+    if hasattr(torch, dtype.name) and ((dtype.kind == "bits" and dtype.itemsize == 1) or dtype.name == "complex32")
+}
+"""Element types that torch does not copy, or warns of: integers of their width are copied."""
 
 _TABLES = ("_parameters", "_buffers", "_modules", "_non_persistent_buffers_set")
 
@@ -133,8 +133,8 @@ def _torn(written: Sequence[str], error: BaseException) -> TornLoadError:
 
 def copy_values(tensor: torch.Tensor, value: torch.Tensor) -> None:
     """Overwrite what is in a tensor; gradients are off."""
-    if tensor.dtype == value.dtype and tensor.dtype in _BITS:
-        tensor, value = tensor.view(torch.uint8), value.view(torch.uint8)
+    if tensor.dtype == value.dtype and tensor.dtype in _AS_INTEGERS and not (value.is_conj() or value.is_neg()):
+        tensor, value = (each.detach().view(_AS_INTEGERS[tensor.dtype]) for each in (tensor, value))
     if tensor.is_inference():  # those may be written to in inference mode only
         with torch.inference_mode():
             tensor.copy_(value)
@@ -147,8 +147,13 @@ def _copied(tensor: torch.Tensor) -> torch.Tensor:
     tensor = tensor.detach()
     is_usual = type(tensor) is torch.Tensor and tensor.layout is torch.strided and not tensor.is_quantized
     if not is_usual or tensor.device != CPU or _nbytes(tensor) < LARGE or not tensor.is_contiguous():
-        return tensor.view(torch.uint8).clone().view(tensor.dtype) if tensor.dtype in _BITS else tensor.clone()
+        return _cloned(tensor)
     return empty_tensor(tuple(tensor.shape), tensor.dtype).copy_(tensor)
+
+
+def _cloned(tensor: torch.Tensor) -> torch.Tensor:
+    kind = _AS_INTEGERS.get(tensor.dtype)
+    return tensor.clone() if kind is None or tensor.is_conj() else tensor.view(kind).clone().view(tensor.dtype)
 
 
 def _nbytes(tensor: torch.Tensor) -> int:

@@ -1,0 +1,109 @@
+"""From nothing to the first output: a model of 1.07 GB is built, filled from a file, and asked once.
+
+The tutorial's recipe builds the model with random weights, loads the file, and copies. Beside it is what somebody
+writes who knows torch well. Each contestant has a process of its own, in which torch has been imported.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from contestants import Worker, touch
+from report import Row
+
+__all__ = ["measure_first_forward"]
+
+LAYERS, WIDTH = 16, 4096
+OURS, COPIED, TUTORIAL, EXPERT = (
+    "rehydrate.load_into(model on meta, FILE)",
+    "rehydrate.load_into(model on meta, FILE, mapped=False)",
+    "Net(); load_state_dict(torch.load(FILE))",
+    "Net() on meta; load_state_dict(torch.load(FILE, mmap=True), assign=True)",
+)
+SETTINGS: Mapping[str, Mapping[str, str]] = {"": {}, "; torch on huge pages": {"THP_MEM_ALLOC_ENABLE": "1"}}
+"""What the title says more → what the environment has more."""
+
+
+def measure_first_forward(folder: Path, rounds: int) -> Iterator[tuple[str, list[Row]]]:
+    """With torch's allocator as it comes, and with its switch for huge pages; in turn, after all answered the same."""
+    import torch
+
+    path = folder / "large.pth"
+    torch.manual_seed(0)
+    torch.save(_net().state_dict(), path)
+    for said, more in SETTINGS.items():
+        workers = [Worker(name, path, script=__file__, more=more) for name in (OURS, COPIED, TUTORIAL, EXPERT)]
+        try:
+            digests = {worker.name: worker.digest() for worker in workers}
+            if len(set(digests.values())) != 1:
+                sys.exit(f"first forward: the contestants answered different things: {digests}")
+            times: dict[str, list[float]] = {worker.name: [] for worker in workers}
+            for number in range(rounds):
+                for worker in workers if number % 2 == 0 else reversed(workers):
+                    times[worker.name].append(worker.load())
+        finally:
+            for worker in workers:
+                worker.close()
+        title = f"1.07 GB (.pth): from nothing to the first output{said}"
+        yield title, [Row(name, tuple(seconds)) for name, seconds in times.items()]
+    path.unlink()
+
+
+def _net() -> Any:
+    from torch import nn
+
+    return nn.Sequential(*(nn.Linear(WIDTH, WIDTH) for _ in range(LAYERS)))
+
+
+def _answer(name: str, path: str, question: Any) -> Any:
+    import torch
+
+    import rehydrate as rh
+    from rehydrate.placing.into import load_into
+
+    if name == TUTORIAL:
+        model = _net()
+        model.load_state_dict(torch.load(path))
+    else:
+        with torch.device("meta"):
+            model = _net()
+        if name == OURS:
+            rh.load_into(model, path)
+        elif name == COPIED:
+            load_into(model, path, mapped=False)
+        else:
+            model.load_state_dict(torch.load(path, mmap=True), assign=True)
+    model.eval()
+    with torch.no_grad():
+        return model(question)
+
+
+def _timed(ask: Callable[[], Any]) -> str:
+    started = time.perf_counter()
+    answer = ask()
+    passed = time.perf_counter() - started
+    del answer
+    return repr(passed)
+
+
+def _serve(name: str, path: str) -> None:
+    import torch
+
+    torch.set_num_threads(2)
+    question = torch.linspace(-1, 1, WIDTH)[None]
+    nbytes = Path(path).stat().st_size
+    for line in sys.stdin:
+        if line.strip() == "digest":
+            print(hashlib.sha256(_answer(name, path, question).numpy().tobytes()).hexdigest(), flush=True)
+        else:
+            touch(2 * nbytes)
+            print(_timed(lambda: _answer(name, path, question)), flush=True)
+
+
+if __name__ == "__main__":
+    _serve(sys.argv[1], sys.argv[2])
