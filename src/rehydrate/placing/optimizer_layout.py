@@ -14,6 +14,7 @@ ways.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -265,16 +266,17 @@ def assign(saved: SavedState, live: Live, order: Sequence[Ordered], optimizer: s
 def _by_name(
     saved: SavedState, names: Mapping[object, str], entries: Sequence[Entry], order: Sequence[Ordered]
 ) -> list[object | None]:
-    """The key for each parameter by name: as the file has it, without wrappers, or as the model was matched."""
+    """The key for each parameter by name: as the model beside it was matched, as the file has it, without wrappers."""
     plain = plain_names(names.values())
-    matched = {ordered.saved: ordered.name for ordered in order}
+    counts = Counter(ordered.saved for ordered in order)  # two models may have a name each
+    matched = {ordered.saved: ordered.name for ordered in order if counts[ordered.saved] == 1}
     own = {entry.name: entry.name for entry in entries if entry.name is not None}
     less = {short: name for name, short in plain_names(own).items()}
     keys: dict[str, object] = {}
     for key in saved.keys:
         name = names[key]
         short = plain[name]
-        found = own.get(name) or matched.get(name) or matched.get(short) or less.get(short)
+        found = matched.get(name) or matched.get(short) or own.get(name) or less.get(short)
         if found is not None:
             keys.setdefault(found, key)
     return [keys.get(entry.name) if entry.name is not None else None for entry in entries]

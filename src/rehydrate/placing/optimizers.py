@@ -10,8 +10,8 @@ An optimizer with loading code or loading hooks of its own is not for here: `sev
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -90,27 +90,29 @@ def prepare_optimizer(
     where: str,
     names: Mapping[int, str] | None = None,
     order: Sequence[Ordered] = (),
+    remade: Collection[str] = (),
 ) -> Prepared:
     """Check a saved optimizer against one that exists, and prepare filling it.
 
     `part` is inert, `attributes` are its checkpoint's, and `where` is what the file calls it. `names` are those of the
-    parameters by `id`, where their model is known; `order` has the model's parameters as they lie in the same file.
+    parameters by `id`, where their model is known; `order` has the model's parameters as they lie in the same file, and
+    `remade` the names of those that are made of something else there: a state made for that is not theirs.
     Raises `MismatchError` where the state is another optimizer's, or it cannot be told what belongs to which parameter,
     or shapes differ; `RebuildError` for what cannot be built.
     """
     saved = saved_state(part, where)
     live = _entries(optimizer, names or {})
-    assignment = assign(saved, live, order, type(optimizer).__name__)
+    entries = [entry for group in live for entry in group]
+    assignment = _without(assign(saved, live, order, type(optimizer).__name__), entries, remade)
     _check_options(optimizer, saved)
     _check_kept(optimizer, saved, assignment)
     options = options_for(optimizer, saved, assignment, attributes)
     build = _Build(attributes, assignment)
     states: dict[Any, dict[object, object]] = {}
-    entries = [entry for group in live for entry in group]
     held = [(group, parameter) for group in optimizer.param_groups for parameter in group["params"]]
     for at, ((group, parameter), key) in enumerate(zip(held, assignment.keys, strict=True)):
         own = optimizer.state.get(parameter, {})
-        if key is None:  # the file does not know it: its state is its own
+        if key is None:  # the file has none for it: its state is its own
             if own:
                 states[parameter] = dict(own)
         elif saved.states.get(key):
@@ -124,10 +126,16 @@ def prepare_optimizer(
         type(optimizer).__name__,
         tuple(build.pairs),
         mismatched=tuple(build.mismatched),
-        told=(*_told(saved, assignment, entries), *options.told),
+        told=(*_told(saved, assignment, entries, remade), *options.told),
     )
     _check_shapes(match)
     return _prepared(optimizer, tuple(build.jobs), states, options, match)
+
+
+def _without(assignment: Assignment, entries: Sequence[Entry], remade: Collection[str]) -> Assignment:
+    """Without the states of parameters that are something else here."""
+    pairs = zip(assignment.keys, entries, strict=True)
+    return replace(assignment, keys=tuple(None if entry.name in remade else key for key, entry in pairs))
 
 
 def _check_shapes(match: Match) -> None:
@@ -360,7 +368,9 @@ def _like(parameter: torch.Tensor, shape: tuple[int, ...], dtype: torch.dtype, d
     return torch.empty(shape, dtype=dtype, device=device)
 
 
-def _told(saved: SavedState, assignment: Assignment, entries: Sequence[Entry]) -> Iterator[str]:
+def _told(
+    saved: SavedState, assignment: Assignment, entries: Sequence[Entry], remade: Collection[str]
+) -> Iterator[str]:
     """How states were given out, and who got none."""
     used = {key for key in assignment.keys if key is not None}
     given = sum(bool(saved.states.get(key)) for key in used)
@@ -374,7 +384,10 @@ def _told(saved: SavedState, assignment: Assignment, entries: Sequence[Entry]) -
     named = [
         (entry.name or f"[{at}]", key) for at, (entry, key) in enumerate(zip(entries, assignment.keys, strict=True))
     ]
-    unknown = [shown(name) for name, key in named if key is None]
+    others = [shown(name) for name, _ in named if name in remade]
+    if others:
+        yield f"made of something else in the file, so their states begin anew: {listed(others, _LISTED)}"
+    unknown = [shown(name) for name, key in named if key is None and name not in remade]
     if unknown:
         yield f"not in the file, and left as they are: {listed(unknown, _LISTED)}"
     new = [shown(name) for name, key in named if key is not None and not saved.states.get(key)]
