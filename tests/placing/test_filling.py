@@ -183,6 +183,18 @@ def test_parts_and_computed_values_come_to_where_they_belong(tmp_path: Path) -> 
     assert torch.equal(filled.fresh[id(meta)], torch.cat([state["q"], state["k"], state["q"]]))
 
 
+def test_a_default_device_of_the_callers_changes_nothing(tmp_path: Path) -> None:
+    state = {"a": torch.randn(4, 3), "e": torch.zeros(0, 3), "big": torch.randn(600, 500)}
+    with torch.device("meta"), rh.open(saved(state, tmp_path / "x.pth")) as checkpoint:
+        a, big, meta = torch.zeros(4, 8, device="cpu"), torch.zeros(600, 500, device="cpu").double(), torch.empty(0, 3)
+        wide = values.repeated(values.padded(checkpoint["a"], 1, 4, 2.0), 1, 8)
+        jobs = [Job("a", a, wide), Job("big", big, checkpoint["big"]), Job("e", meta, checkpoint["e"])]
+        filled = fill([*jobs, Job("j", torch.zeros(0, 3, device="cpu").double(), checkpoint["e"])])
+    assert torch.equal(a, torch.cat([state["a"], torch.full((4, 1), 2.0)], 1).repeat(1, 2) / 2)
+    assert torch.equal(big, state["big"].double())
+    assert filled.fresh[id(meta)].device.type == "cpu"
+
+
 def test_of_two_tensors_in_one_memory_the_later_stays_as_with_torch(tmp_path: Path) -> None:
     state = {name: torch.randn(8) for name in "abc"}
     mine, theirs = torch.zeros(12), torch.zeros(12)

@@ -73,7 +73,7 @@ def _padded(value: Derived, how: Padded, parts: Sequence[torch.Tensor]) -> torch
     part, there = parts[0], parts[0].shape[how.axis]
     longer = torch.empty(value.shape, dtype=part.dtype, device=part.device)
     longer.narrow(how.axis, 0, there).copy_(part)
-    fill = torch.tensor(how.fill, dtype=torch.float64).to(part.dtype)
+    fill = torch.tensor(how.fill, dtype=torch.float64, device=part.device).to(part.dtype)
     longer.narrow(how.axis, there, value.shape[how.axis] - there).copy_(fill)
     return longer
 
@@ -99,7 +99,7 @@ def _summed(value: Derived, how: Summed, parts: Sequence[torch.Tensor]) -> torch
 def _repeated(value: Derived, how: Repeated, parts: Sequence[torch.Tensor]) -> torch.Tensor:
     part = parts[0]
     old, new = part.shape[how.axis], value.shape[how.axis]
-    turns = torch.arange(new) % old
+    turns = torch.arange(new, device=part.device) % old
     scaled = _wide(part) * (old / new)
     return scaled.index_select(how.axis, turns).to(part.dtype)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import torch
 
 from rehydrate.dtypes import BY_NAME, DType
@@ -27,6 +29,7 @@ def torch_dtype(dtype: DType) -> torch.dtype:
     return found
 
 
+@cache
 def dtype_of(dtype: torch.dtype) -> DType:
     """Our row for torch's element type.
 

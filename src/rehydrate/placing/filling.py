@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from rehydrate.placing import undo as undoing
 from rehydrate.placing.devices import CPU
 from rehydrate.placing.located import Located, refs_of
 from rehydrate.placing.pages import bytes_of
@@ -79,7 +80,8 @@ def fill(
     undo = before()
     written: list[str] = []
     with all_or_nothing((kept, undo), written, has_values=kept.has_values):
-        read = _fill if kept.has_values else _fill_or_try_again
+        is_large = not kept.has_values or sum(job.source.nbytes for job in jobs) > undoing.UNDO
+        read = _fill_or_try_again if is_large else _fill
         for entry in plan.mapped:
             if not entry.tensor.is_meta:
                 entry.tensor.data = entry.made

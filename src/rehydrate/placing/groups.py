@@ -13,7 +13,7 @@ from typing import Any
 from torch import nn
 
 from rehydrate.errors import MismatchError
-from rehydrate.placing.learned import Learned, folded, globs_of, learned_of, meets, numbers_in, options_of, refuse_idle
+from rehydrate.placing.learned import Learned, folded, globs_of, learned_of, meets, numbers_in, refuse_idle
 from rehydrate.text import counted, listed, shown
 
 __all__ = ["ParamGroups", "param_groups"]
@@ -68,12 +68,19 @@ def _options(patterns: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, A
     if not isinstance(patterns, Mapping):
         raise TypeError(f"expected a dictionary of globs and options, got {type(patterns).__name__}")
     globs_of(patterns, "param_groups")
-    options = {glob: dict(options_of(value, glob)) for glob, value in patterns.items()}
+    options = {glob: dict(_given(value, glob)) for glob, value in patterns.items()}
     for glob, given in options.items():
         reserved = [key for key in _RESERVED if key in given]
         if reserved:
             raise ValueError(f"{reserved[0]!r} of {shown(glob)!r} is what param_groups finds out")
     return options
+
+
+def _given(value: object, glob: str) -> Mapping[str, object]:
+    """What somebody gave for a glob, if it is a dictionary."""
+    if not isinstance(value, Mapping):
+        raise TypeError(f"{shown(glob)!r} takes a dictionary such as {{'lr': 1e-3}}, not {type(value).__name__}")
+    return value
 
 
 def _sorted_out(every: Sequence[Learned], options: Mapping[str, object], model: nn.Module) -> dict[str, list[Learned]]:

@@ -7,7 +7,7 @@ Nothing here changes a model.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
@@ -142,10 +142,3 @@ def numbers_in(parameters: Iterable[torch.Tensor]) -> int:
 
 def _quoted(globs: Sequence[str]) -> str:
     return listed([repr(shown(glob)) for glob in globs], _LISTED)
-
-
-def options_of(value: object, glob: str) -> Mapping[str, object]:
-    """What somebody gave for a glob, if it is a dictionary."""
-    if not isinstance(value, Mapping):
-        raise TypeError(f"{shown(glob)!r} takes a dictionary such as {{'lr': 1e-3}}, not {type(value).__name__}")
-    return value

@@ -14,6 +14,7 @@ ways.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -50,6 +51,9 @@ FACTORED = (("row_var", "col_var"), ("exp_avg_sq_row", "exp_avg_sq_col"))
 _GROUPS = 256
 _WAYS = 16
 """Groups, and ways to cut them that are followed at a time, before it is said that the order cannot be told."""
+
+_DIGITS = 20
+"""Digits of a key that was a number: old torch's were addresses."""
 
 Shape = tuple[int, ...]
 
@@ -181,14 +185,34 @@ def _nested(tree: Mapping[str, object], where: str) -> SavedState:
         raise MismatchError(f"a parameter stands twice in the groups of {shown(where)!r}")
     is_named = are_named and len(set(names.values())) == len(every)
     known = set(every)
-    state = tree.get("state")
-    states = dict(state) if isinstance(state, dict) else {}
+    states = _states(tree.get("state"), known)
+    if any(not isinstance(key, str) for key in states) and known.isdisjoint(states):
+        raise MismatchError(
+            f"the states in {shown(where)!r} belong to no parameter of its groups",
+            found=f"states of {listed([shown(key) for key in states], 4)}; "
+            f"groups of {listed([shown(key) for key in every], 4)}",
+        )
     return SavedState(
         tuple(groups),
         {key: value for key, value in states.items() if key in known and isinstance(value, dict)},
         names if is_named else {},
         {key: value for key, value in states.items() if isinstance(key, str) and key not in known},
     )
+
+
+def _states(state: object, known: set[object]) -> dict[object, object]:
+    """States by key. A format whose keys are all strings has spelled those that were numbers."""
+    if isinstance(state, (list, tuple)):
+        return dict(enumerate(state))
+    if not isinstance(state, dict):
+        return {}
+    if any(isinstance(key, int) for key in known):
+        return {int(key) if _is_number(key) and key not in known else key: value for key, value in state.items()}
+    return state
+
+
+def _is_number(key: object) -> bool:
+    return isinstance(key, str) and len(key) < _DIGITS and key.isascii() and key.isdigit()
 
 
 def _flat(tree: Mapping[str, object]) -> SavedState:
@@ -242,16 +266,17 @@ def assign(saved: SavedState, live: Live, order: Sequence[Ordered], optimizer: s
 def _by_name(
     saved: SavedState, names: Mapping[object, str], entries: Sequence[Entry], order: Sequence[Ordered]
 ) -> list[object | None]:
-    """The key for each parameter by name: as the file has it, without wrappers, or as the model was matched."""
+    """The key for each parameter by name: as the model beside it was matched, as the file has it, without wrappers."""
     plain = plain_names(names.values())
-    matched = {ordered.saved: ordered.name for ordered in order}
+    counts = Counter(ordered.saved for ordered in order)  # two models may have a name each
+    matched = {ordered.saved: ordered.name for ordered in order if counts[ordered.saved] == 1}
     own = {entry.name: entry.name for entry in entries if entry.name is not None}
     less = {short: name for name, short in plain_names(own).items()}
     keys: dict[str, object] = {}
     for key in saved.keys:
         name = names[key]
         short = plain[name]
-        found = own.get(name) or matched.get(name) or matched.get(short) or less.get(short)
+        found = matched.get(name) or matched.get(short) or own.get(name) or less.get(short)
         if found is not None:
             keys.setdefault(found, key)
     return [keys.get(entry.name) if entry.name is not None else None for entry in entries]

@@ -1,31 +1,24 @@
 """A saved optimizer into one that exists: prepared here, and only touched once every tensor has been filled.
 
-What each parameter gets is found out in `optimizer_layout`. Floating state becomes what its parameter is, as torch has
-it; steps live where fused and capturable kernels want them, and else on the CPU. Tensors that the optimizer has are
-filled where they are; others are made. Options (`lr`, `betas`, …) are the file's where its groups are the optimizer's,
-and else the optimizer's own; how it computes (`foreach`, `fused`, …) always stays its own.
+What each parameter gets is found out in `optimizer_layout`, what its tensors become in `optimizer_states`, and what is
+done about options (`lr`, `betas`, …) in `optimizer_options`. A state of another optimizer is refused.
 
 An optimizer with loading code or loading hooks of its own is not for here: `several` gives it to those.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch.optim import Optimizer
 
-from rehydrate.checkpoint.tensor import TensorRef
 from rehydrate.errors import MismatchError, RebuildError
-from rehydrate.matching.match import Match, Mismatch, Pair, Target
-from rehydrate.placing.devices import CPU
-from rehydrate.placing.dtypes import dtype_of, torch_dtype
+from rehydrate.matching.match import Match
 from rehydrate.placing.filling import Filled
 from rehydrate.placing.optimizer_layout import (
-    ALIKE,
-    FACTORED,
     Assignment,
     Entry,
     Ordered,
@@ -34,20 +27,15 @@ from rehydrate.placing.optimizer_layout import (
     saved_state,
 )
 from rehydrate.placing.optimizer_options import Options, options_for
+from rehydrate.placing.optimizer_states import STEP, Goal, States
 from rehydrate.placing.plan import Job
 from rehydrate.placing.prepared import Prepared
-from rehydrate.placing.records import is_plain, real_or_refused
-from rehydrate.placing.targets import check_kinds
+from rehydrate.placing.records import real_or_refused
 from rehydrate.text import counted, listed, shown
 
 __all__ = ["follow_parameters", "has_own_loading", "prepare_optimizer"]
 
-_DEEPEST = 16
-"""Containers in each other in one parameter's state; torch's have two."""
-_MOST = 10_000_000
-"""Values in the states of all parameters; a list in a list in a list may hold more than a file has bytes."""
 _LISTED = 6
-_STEP = "step"
 
 _KEEPS: Mapping[str, tuple[str, ...]] = {
     "ASGD": ("step", "eta", "mu", "ax"),
@@ -90,33 +78,35 @@ def prepare_optimizer(
     where: str,
     names: Mapping[int, str] | None = None,
     order: Sequence[Ordered] = (),
+    remade: Collection[str] = (),
 ) -> Prepared:
     """Check a saved optimizer against one that exists, and prepare filling it.
 
     `part` is inert, `attributes` are its checkpoint's, and `where` is what the file calls it. `names` are those of the
-    parameters by `id`, where their model is known; `order` has the model's parameters as they lie in the same file.
+    parameters by `id`, where their model is known; `order` has the model's parameters as they lie in the same file, and
+    `remade` the names of those that are made of something else there: a state made for that is not theirs.
     Raises `MismatchError` where the state is another optimizer's, or it cannot be told what belongs to which parameter,
     or shapes differ; `RebuildError` for what cannot be built.
     """
     saved = saved_state(part, where)
     live = _entries(optimizer, names or {})
-    assignment = assign(saved, live, order, type(optimizer).__name__)
+    entries = [entry for group in live for entry in group]
+    assignment = _without(assign(saved, live, order, type(optimizer).__name__), entries, remade)
     _check_options(optimizer, saved)
     _check_kept(optimizer, saved, assignment)
     options = options_for(optimizer, saved, assignment, attributes)
-    build = _Build(attributes, assignment)
+    build = States(attributes, assignment)
     states: dict[Any, dict[object, object]] = {}
-    entries = [entry for group in live for entry in group]
     held = [(group, parameter) for group in optimizer.param_groups for parameter in group["params"]]
     for at, ((group, parameter), key) in enumerate(zip(held, assignment.keys, strict=True)):
         own = optimizer.state.get(parameter, {})
-        if key is None:  # the file does not know it: its state is its own
+        if key is None:  # the file has none for it: its state is its own
             if own:
                 states[parameter] = dict(own)
         elif saved.states.get(key):
-            goal = _Goal(parameter, entries[at].name or f"[{at}]", bool(group.get("fused") or group.get("capturable")))
+            goal = Goal(parameter, entries[at].name or f"[{at}]", bool(group.get("fused") or group.get("capturable")))
             build.check_factors(goal, saved, key)
-            states[parameter] = build.state(goal, saved.states[key], own if isinstance(own, dict) else {})
+            states[parameter] = build.state_of(goal, saved.states[key], own if isinstance(own, dict) else {})
     for name, value in saved.beside.items():
         states[name] = real_or_refused(value, attributes, f"{where}.state.{name}")
     options.check(states)
@@ -124,10 +114,16 @@ def prepare_optimizer(
         type(optimizer).__name__,
         tuple(build.pairs),
         mismatched=tuple(build.mismatched),
-        told=(*_told(saved, assignment, entries), *options.told),
+        told=(*_told(saved, assignment, entries, remade), *options.told),
     )
     _check_shapes(match)
     return _prepared(optimizer, tuple(build.jobs), states, options, match)
+
+
+def _without(assignment: Assignment, entries: Sequence[Entry], remade: Collection[str]) -> Assignment:
+    """Without the states of parameters that are something else here."""
+    pairs = zip(assignment.keys, entries, strict=True)
+    return replace(assignment, keys=tuple(None if entry.name in remade else key for key, entry in pairs))
 
 
 def _check_shapes(match: Match) -> None:
@@ -151,7 +147,13 @@ def _prepared(
         state.update(states)
         for group, values in zip(groups, options.values, strict=True):
             group.update(values)
-        optimizer.__setstate__({"state": state, "param_groups": groups})  # steps of old files become tensors here
+        try:  # steps of old files become tensors here
+            optimizer.__setstate__({"state": state, "param_groups": groups})
+        except Exception as error:
+            raise MismatchError(
+                f"{type(optimizer).__name__} does not take the states of the file",
+                found=f"{type(error).__name__}: {shown(str(error), 300)}",
+            ) from error
         return match
 
     return Prepared(match, lambda: _AsItWas(optimizer), after, jobs)
@@ -236,134 +238,26 @@ def _check_kept(optimizer: Optimizer, saved: SavedState, assignment: Assignment)
         )
 
 
-@dataclass(frozen=True, slots=True)
-class _Goal:
-    """A parameter whose state is being prepared."""
-
-    parameter: torch.Tensor
-    name: str
-    has_own_step: bool
-    """Whether its step lies where the parameter does, as kernels that never ask the CPU want it."""
-
-
-@dataclass(slots=True)
-class _Build:
-    """The states of an optimizer on their way: tensors that are filled later, all else as it is."""
-
-    attributes: Mapping[int, object]
-    assignment: Assignment
-    jobs: list[Job] = field(default_factory=list)
-    pairs: list[Pair] = field(default_factory=list)
-    mismatched: list[Mismatch] = field(default_factory=list)
-    made: dict[tuple[int, torch.dtype, torch.device], torch.Tensor] = field(default_factory=dict)
-    """What has been made for a tensor of the file: what was one tensor stays one."""
-    visited: int = 0
-    used: set[tuple[int, object]] = field(default_factory=set)
-    """Memory that is already being filled: two tensors of a file do not go to one place."""
-
-    def check_factors(self, goal: _Goal, saved: SavedState, key: object) -> None:
-        """Whether rows and columns that stand for a matrix are those of this parameter."""
-        own, state = tuple(goal.parameter.shape), saved.states[key]
-        if saved.shape(key) in (None, own) or not ALIKE.isdisjoint(map(str, state)):
-            return
-        ref = next(state[rows] for rows, _ in FACTORED if rows in state)
-        if isinstance(ref, TensorRef):
-            target = Target(f"{goal.name} (in rows and columns)", own, str(ref.dtype), is_parameter=False)
-            self.mismatched.append(Mismatch(target, ref))
-
-    def state(self, goal: _Goal, saved: Mapping[object, object], own: Mapping[object, Any]) -> dict[object, object]:
-        """One parameter's state; `own` is what the optimizer has."""
-        return {key: self._value(goal, (key,), value, own.get(key)) for key, value in saved.items()}
-
-    def _value(self, goal: _Goal, path: tuple[object, ...], value: object, own: object) -> object:
-        name = f"{goal.name}.{'.'.join(map(str, path))}"
-        self.visited += 1
-        if len(path) > _DEEPEST or self.visited > _MOST:
-            raise RebuildError(f"the state of {shown(goal.name)} has too much in it", where=shown(name))
-        if isinstance(value, TensorRef) and "array" not in value.traits:
-            return self._tensor(goal, path, value, own, name)
-        if isinstance(value, dict):
-            olds = own if isinstance(own, dict) else {}
-            return {key: self._value(goal, (*path, key), item, olds.get(key)) for key, item in value.items()}
-        if isinstance(value, (list, tuple)):
-            old = list(own) if isinstance(own, (list, tuple)) and len(own) == len(value) else [None] * len(value)
-            items: list[object] = [
-                self._value(goal, (*path, at), item, each)
-                for at, (item, each) in enumerate(zip(value, old, strict=True))
-            ]
-            return tuple(items) if type(value) is tuple else items
-        return value if is_plain(value) else real_or_refused(value, self.attributes, name)
-
-    def _tensor(self, goal: _Goal, path: tuple[object, ...], ref: TensorRef, own: object, name: str) -> object:
-        """A tensor to be filled: the optimizer's own where it has one that is right, else a new one."""
-        if path == (_STEP,) and type(own) in (int, float) and ref.numel == 1:  # this optimizer counts in numbers
-            return int(ref.numpy().item()) if type(own) is int else float(ref.numpy().item())
-        dtype, device = _wanted(goal, path[-1], ref)
-        mine = own if isinstance(own, torch.Tensor) and _is_right(own, dtype, device, goal, path[-1]) else None
-        shape = ref.shape
-        if path[-1] in ALIKE:
-            shape = tuple(goal.parameter.shape)
-        elif mine is not None and len(path) == 1:  # lists of what was seen lately grow as they like
-            shape = tuple(mine.shape)
-        if mine is not None and tuple(mine.shape) != shape:
-            mine = None
-        target = Target(name, shape, str(dtype_of(dtype if mine is None else mine.dtype)), is_parameter=False)
-        if ref.shape != shape:
-            self.mismatched.append(Mismatch(target, ref))
-            return None
-        if ref.storage.location == "meta":
-            raise RebuildError("this state was saved from the meta device, without data", where=shown(name))
-        check_kinds(name, ref.dtype.name, target.dtype)
-        self.pairs.append(Pair(target, ref, self.assignment.rule, self.assignment.sure))
-        if mine is not None and self._is_unused(mine):
-            self.jobs.append(Job(name, mine, ref))
-            return mine
-        seen = (id(ref), dtype, device)
-        if seen not in self.made:
-            made = _like(goal.parameter, shape, dtype, device)
-            self.made[seen] = made
-            self.jobs.append(Job(name, made, ref, is_fresh=True))
-        return self.made[seen]
-
-    def _is_unused(self, tensor: torch.Tensor) -> bool:
-        place = (tensor.untyped_storage().data_ptr(), tensor.storage_offset())
-        is_new = not tensor.numel() or place not in self.used
-        self.used.add(place)
-        return is_new
-
-
-def _is_right(own: torch.Tensor, dtype: torch.dtype, device: torch.device, goal: _Goal, slot: object) -> bool:
-    """Whether a tensor that the optimizer has can be filled where it is. Its dtype is the optimizer's business."""
-    is_kept = slot != _STEP or not goal.has_own_step or own.dtype == dtype
-    return own.device == device and own.layout is torch.strided and is_kept
-
-
-def _wanted(goal: _Goal, slot: object, ref: TensorRef) -> tuple[torch.dtype, torch.device]:
-    """What torch makes of a tensor of a parameter's state."""
-    parameter = goal.parameter
-    if slot == _STEP:
-        return (torch.float32, parameter.device) if goal.has_own_step else (torch_dtype(ref.dtype), CPU)
-    is_cast = parameter.is_floating_point() and ref.dtype.kind == "float"
-    return parameter.dtype if is_cast else torch_dtype(ref.dtype), parameter.device
-
-
-def _like(parameter: torch.Tensor, shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> torch.Tensor:
-    """An empty tensor; of a parameter's shape in its memory format, as optimizers make them."""
-    if shape == tuple(parameter.shape):
-        return torch.empty_like(parameter, dtype=dtype, device=device, requires_grad=False).detach()
-    return torch.empty(shape, dtype=dtype, device=device)
-
-
-def _told(saved: SavedState, assignment: Assignment, entries: Sequence[Entry]) -> Iterator[str]:
+def _told(
+    saved: SavedState, assignment: Assignment, entries: Sequence[Entry], remade: Collection[str]
+) -> Iterator[str]:
     """How states were given out, and who got none."""
     used = {key for key in assignment.keys if key is not None}
-    yield f"states given to {counted(len(used), 'parameter')} {assignment.rule}"
-    if assignment.rule != "by name":
+    given = sum(bool(saved.states.get(key)) for key in used)
+    yield (
+        f"states given to {given:,} of {counted(len(entries), 'parameter')} {assignment.rule}"
+        if given
+        else ("no parameter has a state in the file; only options were loaded")
+    )
+    if assignment.rule != "by name" and given:
         yield "the file does not know the parameters' names: an optimizer made of named_parameters() saves them"
     named = [
         (entry.name or f"[{at}]", key) for at, (entry, key) in enumerate(zip(entries, assignment.keys, strict=True))
     ]
-    unknown = [shown(name) for name, key in named if key is None]
+    others = [shown(name) for name, _ in named if name in remade]
+    if others:
+        yield f"made of something else in the file, so their states are left as they are: {listed(others, _LISTED)}"
+    unknown = [shown(name) for name, key in named if key is None and name not in remade]
     if unknown:
         yield f"not in the file, and left as they are: {listed(unknown, _LISTED)}"
     new = [shown(name) for name, key in named if key is not None and not saved.states.get(key)]
@@ -386,7 +280,7 @@ def follow_parameters(optimizer: Optimizer) -> None:
 
 def _moved(value: Any, device: torch.device, own_step: bool, key: object = None) -> Any:
     if isinstance(value, torch.Tensor):
-        return value if key == _STEP and not own_step else value.to(device)
+        return value if key == STEP and not own_step else value.to(device)
     if isinstance(value, dict):
         return {name: _moved(item, device, own_step, name) for name, item in value.items()}
     if type(value) in (list, tuple):

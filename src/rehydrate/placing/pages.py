@@ -51,8 +51,9 @@ def empty_tensor(shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
 
 
 def bytes_of(tensor: torch.Tensor) -> memoryview:
-    """The memory of a contiguous tensor on the CPU, to be written to; it has some."""
-    numbers: Any = in_a_row(tensor).view(torch.uint8).numpy()
+    """The memory of a contiguous tensor on the CPU, to be written to; it has some, and needs no gradient."""
+    flat = tensor if tensor.stride() == (1,) else in_a_row(tensor)
+    numbers: Any = flat.view(torch.uint8).numpy()
     return memoryview(numbers)
 
 

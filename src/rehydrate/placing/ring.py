@@ -123,7 +123,7 @@ class CudaLane:
     def memory(self, nbytes: int) -> torch.Tensor:
         """Pinned memory; under the device that it is for, or torch would wake the first one."""
         with torch.cuda.device(self._device):
-            return torch.empty(nbytes, dtype=torch.uint8, pin_memory=True)
+            return torch.empty(nbytes, dtype=torch.uint8, device="cpu", pin_memory=True)
 
     def copy(self, target: torch.Tensor, value: torch.Tensor) -> None:
         """Copy what is narrow over the bus and cast it there."""

@@ -23,7 +23,7 @@ from rehydrate.checkpoint.weights import Weights
 from rehydrate.collector import collector_paused
 from rehydrate.errors import MismatchError, RehydrateError
 from rehydrate.formats.opening import open_checkpoint
-from rehydrate.matching.match import Match
+from rehydrate.matching.match import Match, Pair, Target
 from rehydrate.placing.devices import CPU, Device, resolve
 from rehydrate.placing.filling import Filled, fill
 from rehydrate.placing.optimizer_layout import Ordered
@@ -107,7 +107,9 @@ class _Known:
     names: Mapping[int, tuple[str, str]]
     """Of each parameter, by `id`: its model's key, and its name there."""
     orders: Mapping[str, tuple[Ordered, ...]]
-    """Of each model its parameters as they lie in the file, but those that are something else here."""
+    """Of each model its parameters as they lie in the file."""
+    remade: Mapping[str, frozenset[str]]
+    """Of each model the names of parameters that are made of something else than one tensor of the file as it is."""
 
 
 def _prepared(
@@ -127,10 +129,8 @@ def _prepared(
     for key, value in objects.items():
         part = parts[key]
         if isinstance(value, Optimizer) and not has_own_loading(value):
-            names, order = _for_optimizer(value, known)
-            prepared[key] = _named(
-                key, prepare_optimizer, value, part.value, checkpoint.attributes, where=key, names=names, order=order
-            )
+            about = _about_models(value, known)
+            prepared[key] = _named(key, prepare_optimizer, value, part.value, checkpoint.attributes, where=key, **about)
         elif not isinstance(value, nn.Module):
             prepared[key] = _named(key, _prepare_other, value, part.value, checkpoint.attributes, key)
     return prepared
@@ -186,50 +186,54 @@ def _known(
 ) -> _Known:
     names: dict[int, tuple[str, str]] = {}
     orders: dict[str, tuple[Ordered, ...]] = {}
+    remade: dict[str, frozenset[str]] = {}
     if not any(isinstance(value, Optimizer) for value in objects.values()):
-        return _Known(names, orders)
+        return _Known(names, orders, remade)
     for key, value in objects.items():
         if isinstance(value, nn.Module):
             own = dict(value.named_parameters())
             for name, parameter in own.items():
                 names.setdefault(id(parameter), (key, name))
-            orders[key] = _order(prepared[key].match, own, checkpoint.weights(parts[key].which))
-    return _Known(names, orders)
+            pairs = [pair for pair in prepared[key].match.pairs if pair.target.name in own]
+            orders[key] = _order(pairs, checkpoint.weights(parts[key].which))
+            plain = {ordered.name for ordered in orders[key]}
+            remade[key] = frozenset(pair.target.name for pair in pairs if pair.target.name not in plain)
+    return _Known(names, orders, remade)
 
 
-def _order(match: Match, own: Mapping[str, object], weights: Weights) -> tuple[Ordered, ...]:
-    """A model's parameters in the file's order; not those that are made of something else than one tensor as it is."""
-    places = {name: at for at, name in enumerate(weights.as_saved or ())}
-    places |= {name: at for at, name in enumerate(weights)}
-    found = {
-        places[pair.source.name]: Ordered(pair.source.name, pair.target.name, pair.target.shape)
-        for pair in match.pairs
-        if pair.target.name in own and not pair.part and pair.source.shape == pair.target.shape
-        if isinstance(pair.source, TensorRef) and pair.source.name in places
-    }
-    return tuple(found[place] for place in sorted(found))
+def _order(pairs: Sequence[Pair], weights: Weights) -> tuple[Ordered, ...]:
+    """A model's parameters in the file's order; not those that are something else there: turned, cut, put together."""
+    places: dict[tuple[int, int, tuple[int, ...]], tuple[int, str]] = {}
+    for at, (name, ref) in enumerate(weights.items()):
+        places.setdefault(_memory(ref), (at, name))
+    found: dict[int, Ordered] = {}
+    for pair in pairs:
+        source = pair.source
+        if not isinstance(source, TensorRef) or pair.part or _memory(source) not in places:
+            continue
+        at, name = places[_memory(source)]
+        if source.strides == weights[name].strides:
+            found[at] = Ordered(name, pair.target.name, pair.target.shape)
+    return tuple(found[at] for at in sorted(found))
 
 
-def _for_optimizer(optimizer: Optimizer, known: _Known) -> tuple[dict[int, str], tuple[Ordered, ...]]:
-    """The names of an optimizer's parameters and the order of their models in the file."""
+def _memory(ref: TensorRef) -> tuple[int, int, tuple[int, ...]]:
+    """By which a tensor of a file is known, whatever a rule calls it."""
+    return id(ref.storage), ref.offset, ref.shape
+
+
+def _about_models(optimizer: Optimizer, known: _Known) -> dict[str, Any]:
+    """What is known of the models whose parameters an optimizer holds; names begin with their model's where there are
+    several."""
     held = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    keys = {known.names[id(parameter)][0] for parameter in held if id(parameter) in known.names}
-    is_one = len(keys) == 1
-    names = {
-        id(parameter): name if is_one else f"{key}.{name}"
-        for parameter in held
-        for key, name in [known.names.get(id(parameter), ("", ""))]
-        if key
+    whose = {id(parameter): known.names[id(parameter)] for parameter in held if id(parameter) in known.names}
+    keys = [key for key in known.orders if key in {key for key, _ in whose.values()}]
+    front = {key: "" if len(keys) == 1 else f"{key}." for key in keys}
+    return {
+        "names": {identity: front[key] + name for identity, (key, name) in whose.items()},
+        "order": [replace(each, name=front[key] + each.name) for key in keys for each in known.orders[key]],
+        "remade": {front[key] + name for key in keys for name in known.remade[key]},
     }
-    if is_one:
-        return names, known.orders[keys.pop()]
-    order = [
-        replace(ordered, name=f"{key}.{ordered.name}")
-        for key, inside in known.orders.items()
-        if key in keys
-        for ordered in inside
-    ]
-    return names, tuple(order)
 
 
 # --- doing -------------------------------------------------------------------------------------------------------
@@ -277,10 +281,12 @@ def _together(objects: Mapping[str, object], matches: Mapping[str, Match], told:
     in_order = [(key, matches[key]) for key in objects]
     return Match(
         model=", ".join(f"{shown(key)} ({match.model})" for key, match in in_order),
-        pairs=tuple(
-            replace(pair, target=replace(pair.target, name=f"{key}.{pair.target.name}"))
-            for key, match in in_order
-            for pair in match.pairs
-        ),
+        pairs=tuple(_under(key, pair) for key, match in in_order for pair in match.pairs),
         told=(*(f"{shown(key)}: {sentence}" for key, match in in_order for sentence in match.told), *told),
     )
+
+
+def _under(key: str, pair: Pair) -> Pair:
+    target = pair.target
+    named = Target(f"{key}.{target.name}", target.shape, target.dtype, target.is_parameter)
+    return Pair(named, pair.source, pair.rule, pair.sure, pair.part)

@@ -169,7 +169,7 @@ def _window(ref: TensorRef, buffer: torch.Tensor, shift: int) -> torch.Tensor:
 
 
 def _none(ref: TensorRef) -> torch.Tensor:
-    return torch.empty(0, dtype=torch.uint8).view(torch_dtype(ref.dtype)).view(ref.shape)
+    return torch.empty(0, dtype=torch.uint8, device="cpu").view(torch_dtype(ref.dtype)).view(ref.shape)
 
 
 def _turn_round(flat: torch.Tensor, storage: Storage) -> None:
