@@ -46,7 +46,7 @@ class Fresh:
 
     def fill(self, tensors: Iterable[torch.Tensor]) -> None:
         """See to it that these hold what the constructor meant them to, before anything else is written to any."""
-        keys = [key_of(tensor) for tensor in tensors if id(tensor) in self.unfilled]
+        keys = [key_of(tensor) for tensor in tensors if is_plain(tensor)]  # also parts of what is unfilled
         self._pending.catch_up(keys)
 
     def fill_all(self) -> None:
