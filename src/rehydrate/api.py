@@ -206,14 +206,16 @@ def load_model(
     which: str | None = None,
     rules: Rules = (),
     allow: Allow | None = None,
-    mapped: bool = True,
+    mapped: bool = False,
 ) -> nn.Module:
     """Build a model from its class (or a factory, or take an instance), fill it, and put it into `eval()` mode.
 
     The class is yours and is called with `args` and `kwargs`; nothing that the file names is imported. Random numbers
-    that the file would overwrite are not drawn. Where the file is a plain one of this machine, the model is mapped from
-    it: it is there at once, and lives by that file; `mapped=False` gives it memory of its own. What was loaded, what
-    was taken off, and that the model is in `eval()` mode is logged by the logger `rehydrate` at level INFO.
+    that the file would overwrite are not drawn; torch's random generator moves on as far as numbers are in use. With
+    `mapped=True` the model's memory is a private mapping of the file, where that is a plain one of this machine: it is
+    there at once, and lives by the file. Whoever then overwrites that file in place, as `torch.save` does, ends the
+    process. What was loaded, what was taken off, and that the model is in `eval()` mode is logged by the logger
+    `rehydrate` at level INFO.
 
     Raises what `load_into` raises, and `RebuildError` if a factory gives something that is no module.
 

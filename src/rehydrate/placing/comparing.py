@@ -19,7 +19,7 @@ from rehydrate.matching.match import Match, Target, match_weights, named_alike
 from rehydrate.pickles.torch_names import nowhere
 from rehydrate.placing.dtypes import dtype_of
 from rehydrate.placing.rehearsal import has_own_way
-from rehydrate.placing.targets import every_tensor, saved_tensors, targets_of, without_old_counters
+from rehydrate.placing.targets import every_tensor, saved_tensors, targets_of, without_old_counters, without_ties
 from rehydrate.placing.terms import Terms
 from rehydrate.storage.source import Where
 
@@ -45,7 +45,7 @@ def match(where: Given, model: Given, terms: Terms) -> Match:
         found = match_weights(
             weights, targets_of(present, weights), type(model).__name__, rules=terms.rules, allow=terms.allow
         )
-        return without_old_counters(model, found, weights)
+        return without_ties(without_old_counters(model, found, weights), present)
 
 
 def _weights(given: Given, which: str | None) -> Weights:

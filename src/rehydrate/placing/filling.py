@@ -75,16 +75,16 @@ def fill(
     reads = _reads(plan.direct)
     told = check_readable(_spans(plan, staged, found))
     hold(staged, found, _fill)
-    kept = Kept(plan.existing, [entry.tensor for entry in plan.mapped if not entry.tensor.is_meta])
+    moved = [(entry.tensor, entry.made) for entry in plan.mapped if not entry.tensor.is_meta] + plan.renewed
+    kept = Kept(plan.existing, [tensor for tensor, _ in moved])
     filled = Filled(plan.fresh, (*plan.told, *told))
     undo = before()
     written: list[str] = []
     with all_or_nothing((kept, undo), written, has_values=kept.has_values):
         is_large = not kept.has_values or sum(job.source.nbytes for job in jobs) > undoing.UNDO
         read = _fill_or_try_again if is_large else _fill
-        for entry in plan.mapped:
-            if not entry.tensor.is_meta:
-                entry.tensor.data = entry.made
+        for tensor, made in moved:
+            tensor.data = made
         _read_direct(reads, written, read)
         for direct in plan.direct:
             _note_change(direct.target)

@@ -24,7 +24,7 @@ from rehydrate.placing.devices import CPU
 from rehydrate.placing.dtypes import dtype_of
 from rehydrate.placing.located import Located, refs_of
 from rehydrate.placing.mapped import Mappings
-from rehydrate.placing.pages import empty_tensor, in_a_row
+from rehydrate.placing.pages import LARGE, empty_tensor, in_a_row
 from rehydrate.placing.resident import Span, is_at_hand
 from rehydrate.placing.targets import check_kinds
 from rehydrate.text import counted, dimensions, listed, shown
@@ -92,6 +92,8 @@ class Plan:
     staged: list[Staged] = field(default_factory=list)
     fresh: dict[int, torch.Tensor] = field(default_factory=dict)
     """For tensors on the meta device, by `id`: those that take their place."""
+    renewed: list[tuple[torch.Tensor, torch.Tensor]] = field(default_factory=list)
+    """Fresh tensors, and those on faster pages whose memory they take."""
     existing: list[torch.Tensor] = field(default_factory=list)
     """Tensors that are written to and were there before."""
     told: tuple[str, ...] = ()
@@ -114,6 +116,10 @@ def planned(jobs: Sequence[Job], found: Located, *, goal: torch.device = CPU, ma
             continue
         if job.tensor.is_meta:
             job = replace(job, tensor=_real(plan, job, goal))
+        elif job.is_fresh and _gains_by_renewal(job):
+            made = empty_tensor(tuple(job.tensor.shape), job.tensor.dtype)
+            plan.renewed.append((job.tensor, made))
+            job = replace(job, tensor=made)
         elif _is_plain(job.tensor) or not nn.parameter.is_lazy(job.tensor):
             plan.existing.append(job.tensor)
         _place(plan, job, found, shared)
@@ -241,6 +247,13 @@ def _is_alone(tensor: torch.Tensor) -> bool:
     if count is None or storage.nbytes() != tensor.numel() * tensor.element_size():
         return False
     return bool(count(storage._cdata) <= 2)  # the tensor, and our question
+
+
+def _gains_by_renewal(job: Job) -> bool:
+    """Whether memory that nobody has touched may lie on pages that are touched faster."""
+    tensor = job.tensor
+    is_large = tensor.numel() * tensor.element_size() >= LARGE
+    return is_large and not job.part and tensor.is_contiguous() and _is_alone(tensor)
 
 
 def _shows_each_once(ref: TensorRef) -> bool:

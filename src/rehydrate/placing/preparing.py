@@ -26,7 +26,7 @@ from rehydrate.placing.own_way import prepare_own_way
 from rehydrate.placing.plan import Job
 from rehydrate.placing.prepared import Prepared
 from rehydrate.placing.rehearsal import has_own_way
-from rehydrate.placing.targets import every_tensor, saved_tensors, targets_of, without_old_counters
+from rehydrate.placing.targets import every_tensor, saved_tensors, targets_of, without_old_counters, without_ties
 from rehydrate.placing.terms import Terms
 from rehydrate.placing.undo import Kept, Together, Undo, Undoing
 from rehydrate.text import counted, listed, shown
@@ -50,7 +50,7 @@ def prepare_module(model: nn.Module, checkpoint: Checkpoint, terms: Terms, goal:
     match = match_weights(weights, targets, type(model).__name__, rules=terms.rules, allow=terms.allow)
     if is_special or has_composites(beside):
         return prepare_own_way(model, checkpoint, weights, beside, match, terms, goal)
-    match = without_old_counters(model, match, weights)
+    match = without_ties(without_old_counters(model, match, weights), present)
     match.raise_if_bad()
     changes = _Changes(model, present, match, terms, goal)
 

@@ -14,9 +14,9 @@ from rehydrate.dtypes import BY_NAME
 from rehydrate.errors import MismatchError
 from rehydrate.matching.match import Match, Target, wrapper_prefix
 from rehydrate.placing.dtypes import dtype_of
-from rehydrate.text import counted, shown
+from rehydrate.text import counted, listed, shown
 
-__all__ = ["check_kinds", "every_tensor", "saved_tensors", "targets_of", "without_old_counters"]
+__all__ = ["check_kinds", "every_tensor", "saved_tensors", "targets_of", "without_old_counters", "without_ties"]
 
 _COUNTER = "num_batches_tracked"
 _COUNTED_SINCE = 2
@@ -55,6 +55,24 @@ def without_old_counters(model: nn.Module, match: Match, weights: Weights) -> Ma
     )
     missing = tuple(target for target in match.missing if target.name not in forgiven)
     return replace(match, missing=missing, told=(*match.told, told))
+
+
+def without_ties(match: Match, present: Mapping[str, torch.Tensor]) -> Match:
+    """The match without missing tensors that are filled under another name: one parameter in two places of a model.
+
+    Files that keep each tensor once (safetensors, `save_model`) have one of its names.
+    """
+    filled = {id(present[pair.target.name]): pair.target.name for pair in match.pairs if not pair.part}
+    left = [target.name for target in (*match.missing, *match.kept) if id(present[target.name]) in filled]
+    if not left:
+        return match
+    each = listed([f"{shown(name)} is {shown(filled[id(present[name])])}" for name in left], 4)
+    return replace(
+        match,
+        missing=tuple(target for target in match.missing if target.name not in left),
+        kept=tuple(target for target in match.kept if target.name not in left),
+        told=(*match.told, f"{counted(len(left), 'tensor')} filled under another name: {each}"),
+    )
 
 
 def _is_younger(model: nn.Module, name: str, versions: Mapping[str, object], prefix: str) -> bool:

@@ -37,7 +37,7 @@ def load_model(
     which: str | None = None,
     rules: Rules = (),
     allow: Allow | None = None,
-    mapped: bool = True,
+    mapped: bool = False,
 ) -> nn.Module:
     """Build and fill a model; see `rehydrate.load_model`."""
     terms = terms_of(which, rules, allow, dtype)
