@@ -64,10 +64,7 @@ it back. `rename_rules` finds the few renames that make given old names into giv
 
 from __future__ import annotations
 
-from rehydrate.matching.folding import rename_rules
-from rehydrate.matching.mapping import rules_of, save_rules
-from rehydrate.matching.rule import Applied, Rule, apply_rules
-from rehydrate.matching.rules import (
+from rehydrate.matching.rules.every import (
     Cast,
     Chunk,
     Concat,
@@ -85,6 +82,9 @@ from rehydrate.matching.rules import (
     Unstack,
     rule_from,
 )
+from rehydrate.matching.rules.folding import rename_rules
+from rehydrate.matching.rules.mapping import rules_of, save_rules
+from rehydrate.matching.rules.rule import Applied, Rule, apply_rules
 
 __all__ = [
     "Applied",

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rehydrate.matching.folding import grouped
+from rehydrate.matching.rules.folding import grouped
 from rehydrate.rules import Rename, Renames, apply_rules, rename_rules
 
 from ..effort import tried

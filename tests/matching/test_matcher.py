@@ -14,9 +14,9 @@ from torch import nn
 
 import rehydrate as rh
 from rehydrate.checkpoint.tensor import TensorRef
-from rehydrate.matching.mapping import rules_of
 from rehydrate.matching.match import Match, match_weights
-from rehydrate.matching.rule import apply_rules
+from rehydrate.matching.rules.mapping import rules_of
+from rehydrate.matching.rules.rule import apply_rules
 from rehydrate.matching.values import Derived, Joined
 from tests.effort import tried
 from tests.matching.made import linear, resnet, saved, targets_of_shapes, under, weights_of, without

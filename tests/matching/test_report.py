@@ -11,7 +11,7 @@ import pytest
 from rehydrate.errors import MismatchError
 from rehydrate.matching.allow import Allow
 from rehydrate.matching.match import Match, Target, match_weights
-from rehydrate.matching.rules import Drop, Prefix, Rename
+from rehydrate.matching.rules.every import Drop, Prefix, Rename
 from tests.matching.made import Shapes, linear, resnet, targets_of_shapes, under, weights_of
 
 

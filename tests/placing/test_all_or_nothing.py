@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 import rehydrate as rh
-from rehydrate.placing import undo
+from rehydrate.placing.moving import undo
 
 
 def saved(obj: object) -> bytes:

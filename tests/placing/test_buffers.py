@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 import rehydrate as rh
-from rehydrate.placing.buffers import initialise_buffers
+from rehydrate.placing.fresh.buffers import initialise_buffers
 
 
 class Rotary(nn.Module):

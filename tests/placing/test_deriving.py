@@ -15,8 +15,8 @@ import rehydrate as rh
 from rehydrate.checkpoint.tensor import TensorRef
 from rehydrate.dtypes import BY_NAME
 from rehydrate.matching import values
-from rehydrate.placing.deriving import derived
-from rehydrate.placing.filling import Job, fill
+from rehydrate.placing.moving.deriving import derived
+from rehydrate.placing.moving.filling import Job, fill
 from tests.effort import tried
 
 

@@ -23,8 +23,8 @@ import rehydrate as rh
 from rehydrate.checkpoint.checkpoint import Checkpoint
 from rehydrate.dtypes import BY_NAME
 from rehydrate.matching import values
-from rehydrate.placing import filling, plan, resident, staging, undo
-from rehydrate.placing.filling import Filled, Job, fill
+from rehydrate.placing.moving import filling, plan, resident, staging, undo
+from rehydrate.placing.moving.filling import Filled, Job, fill
 from tests.effort import tried
 
 
@@ -335,7 +335,7 @@ def test_a_failure_at_any_point_leaves_every_bit_as_it_was(
         "events": (torch.autograd.graph, "increment_version"),
     }[where]  # fmt: skip
     if where == "copy_":
-        from rehydrate.placing import ring
+        from rehydrate.placing.moving import ring
 
         owner = ring
     failed = 0

@@ -24,7 +24,7 @@ from torch.nn.modules.lazy import LazyModuleMixin
 from torch.nn.utils import parametrizations
 
 import rehydrate as rh
-from rehydrate.placing.fresh import build_fresh
+from rehydrate.placing.fresh.fresh import build_fresh
 
 Make = Callable[[], nn.Module]
 

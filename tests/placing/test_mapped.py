@@ -15,9 +15,9 @@ import torch
 from torch import nn
 
 import rehydrate as rh
-from rehydrate.placing import mapped
-from rehydrate.placing.filling import Filled, Job, fill
 from rehydrate.placing.into import load_into
+from rehydrate.placing.moving import mapped
+from rehydrate.placing.moving.filling import Filled, Job, fill
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux says what a file system is")
 

@@ -15,9 +15,9 @@ from torch import nn, optim
 from torch.optim import Optimizer
 
 import rehydrate as rh
-from rehydrate.placing.filling import fill
-from rehydrate.placing.optimizer_layout import interleaved
-from rehydrate.placing.optimizers import prepare_optimizer
+from rehydrate.placing.moving.filling import fill
+from rehydrate.placing.optimizers.layout import interleaved
+from rehydrate.placing.optimizers.optimizer import prepare_optimizer
 
 Parameters = Iterable[Any]
 Make = Callable[[Parameters], Optimizer]

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from rehydrate.placing import pages
+from rehydrate.placing.moving import pages
 
 pytestmark = pytest.mark.skipif(not hasattr(mmap, "MADV_HUGEPAGE"), reason="this system has no huge pages to ask for")
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 import rehydrate as rh
-from rehydrate.placing import resident
-from rehydrate.placing.resident import available_memory, check_readable, is_at_hand
+from rehydrate.placing.moving import resident
+from rehydrate.placing.moving.resident import available_memory, check_readable, is_at_hand
 from rehydrate.storage.source import FileSource, MemorySource, StreamSource
 
 pytestmark = pytest.mark.skipif(

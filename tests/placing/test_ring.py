@@ -9,9 +9,9 @@ import pytest
 import torch
 
 import rehydrate as rh
-from rehydrate.placing import filling, plan, staging
-from rehydrate.placing.filling import Job, fill
-from rehydrate.placing.ring import CpuLane, Ring, lane_to
+from rehydrate.placing.moving import filling, plan, staging
+from rehydrate.placing.moving.filling import Job, fill
+from rehydrate.placing.moving.ring import CpuLane, Ring, lane_to
 
 
 class SlowLane:

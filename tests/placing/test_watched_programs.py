@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from rehydrate.placing.fresh import build_fresh
+from rehydrate.placing.fresh.fresh import build_fresh
 
 Step = tuple[str, int, int]
 """What is done, to which tensor, and with which other."""

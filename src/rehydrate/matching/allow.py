@@ -16,7 +16,7 @@ from typing import Literal, get_args
 from rehydrate.matching.adapting import adapted
 from rehydrate.matching.matcher import Found
 from rehydrate.matching.pairs import Mismatch, Pair, Target
-from rehydrate.matching.patterns import found_in, pattern
+from rehydrate.matching.rules.patterns import found_in, pattern
 from rehydrate.matching.values import Value, sliced
 from rehydrate.text import counted, listed, shown
 

@@ -18,11 +18,11 @@ from rehydrate.checkpoint.wrappers import front
 from rehydrate.errors import MismatchError
 from rehydrate.matching.allow import Allow, forgive
 from rehydrate.matching.heads import head_of
-from rehydrate.matching.mapping import save_rules
 from rehydrate.matching.matcher import Found, find
 from rehydrate.matching.pairs import Mismatch, Pair, Target, elements
 from rehydrate.matching.report import advice, problems, report, totals, verdict, wrong_counts
-from rehydrate.matching.rule import Rule, apply_rules
+from rehydrate.matching.rules.mapping import save_rules
+from rehydrate.matching.rules.rule import Rule, apply_rules
 from rehydrate.matching.values import Value
 from rehydrate.matching.writing import found_rules
 

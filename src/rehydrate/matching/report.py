@@ -11,8 +11,8 @@ from textwrap import wrap
 from typing import TYPE_CHECKING
 
 from rehydrate.matching.computed import COUNTER
-from rehydrate.matching.folding import grouped
 from rehydrate.matching.pairs import Pair, Target
+from rehydrate.matching.rules.folding import grouped
 from rehydrate.matching.values import Value
 from rehydrate.text import counted, dimensions, listed, nearest, shown
 

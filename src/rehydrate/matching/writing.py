@@ -10,13 +10,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from rehydrate.matching.folding import rename_rules
 from rehydrate.matching.matcher import Found
 from rehydrate.matching.pairs import Target
-from rehydrate.matching.patterns import escaped, found_in
-from rehydrate.matching.regrouping import Chunk, Concat
-from rehydrate.matching.reshaping import Permute
-from rehydrate.matching.rule import Rule
+from rehydrate.matching.rules.folding import rename_rules
+from rehydrate.matching.rules.patterns import escaped, found_in
+from rehydrate.matching.rules.regrouping import Chunk, Concat
+from rehydrate.matching.rules.reshaping import Permute
+from rehydrate.matching.rules.rule import Rule
 from rehydrate.matching.values import Value
 
 __all__ = ["found_rules"]

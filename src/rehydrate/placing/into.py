@@ -19,7 +19,7 @@ from rehydrate.formats.opening import open_checkpoint
 from rehydrate.matching.allow import Allow
 from rehydrate.matching.match import Match
 from rehydrate.placing.devices import CPU, Device, resolve
-from rehydrate.placing.filling import fill
+from rehydrate.placing.moving.filling import fill
 from rehydrate.placing.preparing import prepare_module
 from rehydrate.placing.ranks import ranks_told
 from rehydrate.placing.several import load_several

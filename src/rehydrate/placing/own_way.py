@@ -19,21 +19,21 @@ from rehydrate.checkpoint.tree import spelled, tensors_under
 from rehydrate.checkpoint.weights import Weights
 from rehydrate.errors import RebuildError
 from rehydrate.matching.match import Match, Pair, Target, forgiven, wrapper_prefix
-from rehydrate.matching.rule import apply_rules
+from rehydrate.matching.rules.rule import apply_rules
 from rehydrate.matching.values import Value
 from rehydrate.placing.afterwards import replace_tensors, told_after
 from rehydrate.placing.beside import holds_tensors
-from rehydrate.placing.deriving import derived
 from rehydrate.placing.devices import CPU
 from rehydrate.placing.dtypes import dtype_of
-from rehydrate.placing.filling import Filled
-from rehydrate.placing.located import refs_of
+from rehydrate.placing.moving.deriving import derived
+from rehydrate.placing.moving.filling import Filled
+from rehydrate.placing.moving.located import refs_of
+from rehydrate.placing.moving.undo import Undo, all_or_nothing, copy_values
 from rehydrate.placing.prepared import Prepared
 from rehydrate.placing.rehearsal import match_of, rehearse
 from rehydrate.placing.targets import check_kinds, every_tensor, targets_of
 from rehydrate.placing.tensors import Storages
 from rehydrate.placing.terms import Terms
-from rehydrate.placing.undo import Undo, all_or_nothing, copy_values
 from rehydrate.placing.values import real_values
 from rehydrate.text import counted, listed, shown
 

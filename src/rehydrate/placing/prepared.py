@@ -6,9 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from rehydrate.matching.match import Match
-from rehydrate.placing.filling import Filled
-from rehydrate.placing.plan import Job
-from rehydrate.placing.undo import Undoing
+from rehydrate.placing.moving.filling import Filled
+from rehydrate.placing.moving.plan import Job
+from rehydrate.placing.moving.undo import Undoing
 
 __all__ = ["Prepared"]
 

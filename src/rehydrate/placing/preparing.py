@@ -19,16 +19,16 @@ from rehydrate.matching.computed import COUNTER
 from rehydrate.matching.match import Match, Pair, match_weights, named_alike
 from rehydrate.placing.afterwards import replace_tensors, told_after
 from rehydrate.placing.beside import has_composites, values_beside
-from rehydrate.placing.buffers import initialise_buffers
 from rehydrate.placing.devices import CPU
-from rehydrate.placing.filling import Filled
+from rehydrate.placing.fresh.buffers import initialise_buffers
+from rehydrate.placing.moving.filling import Filled
+from rehydrate.placing.moving.plan import Job
+from rehydrate.placing.moving.undo import Kept, Together, Undo, Undoing
 from rehydrate.placing.own_way import prepare_own_way
-from rehydrate.placing.plan import Job
 from rehydrate.placing.prepared import Prepared
 from rehydrate.placing.rehearsal import has_own_way
 from rehydrate.placing.targets import every_tensor, saved_tensors, targets_of, without_old_counters, without_ties
 from rehydrate.placing.terms import Terms
-from rehydrate.placing.undo import Kept, Together, Undo, Undoing
 from rehydrate.text import counted, listed, shown
 
 __all__ = ["prepare_module"]

@@ -25,16 +25,16 @@ from rehydrate.errors import MismatchError, RehydrateError
 from rehydrate.formats.opening import open_checkpoint
 from rehydrate.matching.match import Match, Pair, Target
 from rehydrate.placing.devices import CPU, Device, resolve
-from rehydrate.placing.filling import Filled, fill
-from rehydrate.placing.optimizer_layout import Ordered
-from rehydrate.placing.optimizers import follow_parameters, has_own_loading, prepare_optimizer
+from rehydrate.placing.moving.filling import Filled, fill
+from rehydrate.placing.moving.undo import Together
+from rehydrate.placing.optimizers.layout import Ordered
+from rehydrate.placing.optimizers.optimizer import follow_parameters, has_own_loading, prepare_optimizer
 from rehydrate.placing.parts_of_runs import Found, found_parts, left_told
 from rehydrate.placing.prepared import Prepared
 from rehydrate.placing.preparing import prepare_module
 from rehydrate.placing.ranks import ranks_told
 from rehydrate.placing.records import is_plain, is_same, real_or_refused
 from rehydrate.placing.terms import Terms
-from rehydrate.placing.undo import Together
 from rehydrate.storage.source import Where
 from rehydrate.text import shown
 

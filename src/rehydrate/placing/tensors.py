@@ -17,7 +17,7 @@ from rehydrate.errors import DeviceError, LimitError
 from rehydrate.pickles.torch_names import is_countable
 from rehydrate.placing.devices import CPU
 from rehydrate.placing.dtypes import torch_dtype
-from rehydrate.placing.memory import read_storages
+from rehydrate.placing.moving.memory import read_storages
 from rehydrate.text import dimensions, shown
 
 __all__ = ["Remap", "Storages", "Where"]

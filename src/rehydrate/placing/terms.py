@@ -9,9 +9,9 @@ from os import PathLike
 import torch
 
 from rehydrate.matching.allow import Allow
-from rehydrate.matching.mapping import rules_of
-from rehydrate.matching.rule import Rule
-from rehydrate.placing.fresh import Fresh
+from rehydrate.matching.rules.mapping import rules_of
+from rehydrate.matching.rules.rule import Rule
+from rehydrate.placing.fresh.fresh import Fresh
 
 __all__ = ["Rules", "Terms", "terms_of"]
 

@@ -16,7 +16,7 @@ from rehydrate.checkpoint.checkpoint import Checkpoint
 from rehydrate.errors import RebuildError
 from rehydrate.matching.allow import Allow
 from rehydrate.placing.devices import Device, resolve
-from rehydrate.placing.fresh import Fresh, build_fresh
+from rehydrate.placing.fresh.fresh import Fresh, build_fresh
 from rehydrate.placing.into import load_on_terms
 from rehydrate.placing.terms import Rules, terms_of
 from rehydrate.storage.source import Where

@@ -12,8 +12,8 @@ from typing import Protocol
 
 import torch
 
-from rehydrate.placing.pages import empty_tensor
-from rehydrate.placing.undo import copy_values
+from rehydrate.placing.moving.pages import empty_tensor
+from rehydrate.placing.moving.undo import copy_values
 
 __all__ = ["CpuLane", "CudaLane", "Lane", "Mark", "Ring", "lane_to"]
 

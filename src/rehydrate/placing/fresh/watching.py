@@ -19,7 +19,7 @@ from torch.nn import init
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from rehydrate.placing.pending import Pending, key_of
+from rehydrate.placing.fresh.pending import Pending, key_of
 
 __all__ = ["is_plain", "watched"]
 

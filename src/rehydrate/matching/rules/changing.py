@@ -11,8 +11,8 @@ from dataclasses import fields
 from typing import Any, ClassVar, NoReturn, TypeVar
 
 from rehydrate.errors import MismatchError
-from rehydrate.matching.patterns import found_in
-from rehydrate.matching.rule import Applied, Rule
+from rehydrate.matching.rules.patterns import found_in
+from rehydrate.matching.rules.rule import Applied, Rule
 from rehydrate.matching.values import Value
 from rehydrate.text import counted, listed, shown
 

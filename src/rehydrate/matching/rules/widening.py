@@ -12,8 +12,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 
-from rehydrate.matching.choosing import new_names
-from rehydrate.matching.numbering import LETTERS, Kind
+from rehydrate.matching.rules.choosing import new_names
+from rehydrate.matching.rules.numbering import LETTERS, Kind
 
 __all__ = ["widened"]
 

@@ -18,8 +18,8 @@ from rehydrate.errors import RebuildError
 from rehydrate.matching.match import Mismatch, Pair, Target
 from rehydrate.placing.devices import CPU
 from rehydrate.placing.dtypes import dtype_of, torch_dtype
-from rehydrate.placing.optimizer_layout import ALIKE, FACTORED, Assignment, SavedState
-from rehydrate.placing.plan import Job
+from rehydrate.placing.moving.plan import Job
+from rehydrate.placing.optimizers.layout import ALIKE, FACTORED, Assignment, SavedState
 from rehydrate.placing.records import is_plain, real_or_refused
 from rehydrate.placing.targets import check_kinds
 from rehydrate.text import shown

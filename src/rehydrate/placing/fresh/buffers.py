@@ -20,7 +20,7 @@ from torch import nn
 
 from rehydrate.errors import RebuildError
 from rehydrate.placing.devices import CPU
-from rehydrate.placing.undo import UNDO
+from rehydrate.placing.moving.undo import UNDO
 from rehydrate.text import counted, listed, shown
 
 __all__ = ["initialise_buffers"]

@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
-from rehydrate.matching.changing import PlainRule, axis_of, refuse, refuse_shapes, replaced, turned
-from rehydrate.matching.patterns import Captured, check_fills, found_in, pattern, template
-from rehydrate.matching.rule import Applied
+from rehydrate.matching.rules.changing import PlainRule, axis_of, refuse, refuse_shapes, replaced, turned
+from rehydrate.matching.rules.patterns import Captured, check_fills, found_in, pattern, template
+from rehydrate.matching.rules.rule import Applied
 from rehydrate.matching.values import Value, joined, sliced
 from rehydrate.text import counted, dimensions, listed, shown
 

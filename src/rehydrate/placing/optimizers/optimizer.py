@@ -17,8 +17,9 @@ from torch.optim import Optimizer
 
 from rehydrate.errors import MismatchError, RebuildError
 from rehydrate.matching.match import Match
-from rehydrate.placing.filling import Filled
-from rehydrate.placing.optimizer_layout import (
+from rehydrate.placing.moving.filling import Filled
+from rehydrate.placing.moving.plan import Job
+from rehydrate.placing.optimizers.layout import (
     Assignment,
     Entry,
     Ordered,
@@ -26,9 +27,8 @@ from rehydrate.placing.optimizer_layout import (
     assign,
     saved_state,
 )
-from rehydrate.placing.optimizer_options import Options, options_for
-from rehydrate.placing.optimizer_states import STEP, Goal, States
-from rehydrate.placing.plan import Job
+from rehydrate.placing.optimizers.options import Options, options_for
+from rehydrate.placing.optimizers.states import STEP, Goal, States
 from rehydrate.placing.prepared import Prepared
 from rehydrate.placing.records import real_or_refused
 from rehydrate.text import counted, listed, shown

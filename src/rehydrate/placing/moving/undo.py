@@ -16,7 +16,7 @@ from torch import nn
 from rehydrate.dtypes import DTYPES
 from rehydrate.errors import TornLoadError
 from rehydrate.placing.devices import CPU
-from rehydrate.placing.pages import LARGE, empty_tensor
+from rehydrate.placing.moving.pages import LARGE, empty_tensor
 from rehydrate.text import counted, listed, shown
 
 __all__ = ["UNDO", "Kept", "Together", "Undo", "Undoing", "all_or_nothing", "copy_values"]

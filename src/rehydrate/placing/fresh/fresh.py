@@ -20,10 +20,10 @@ from dataclasses import dataclass, field
 import torch
 from torch import nn
 
-from rehydrate.placing.pending import Pending, key_of
+from rehydrate.placing.fresh.pending import Pending, key_of
+from rehydrate.placing.fresh.watching import is_plain, watched
 from rehydrate.placing.rehearsal import has_own_way
 from rehydrate.placing.targets import saved_tensors
-from rehydrate.placing.watching import is_plain, watched
 
 __all__ = ["Fresh", "build_fresh"]
 

@@ -13,12 +13,12 @@ import torch
 
 from rehydrate.checkpoint.tensor import Storage, TensorRef
 from rehydrate.matching.values import Value
-from rehydrate.placing.deriving import derived
 from rehydrate.placing.dtypes import torch_dtype
-from rehydrate.placing.located import Located, refs_of
-from rehydrate.placing.pages import bytes_of, empty_tensor
-from rehydrate.placing.plan import Staged
-from rehydrate.placing.resident import Span, available_memory, is_at_hand
+from rehydrate.placing.moving.deriving import derived
+from rehydrate.placing.moving.located import Located, refs_of
+from rehydrate.placing.moving.pages import bytes_of, empty_tensor
+from rehydrate.placing.moving.plan import Staged
+from rehydrate.placing.moving.resident import Span, available_memory, is_at_hand
 from rehydrate.storage.source import Source
 
 __all__ = ["Batch", "Read", "batches", "hold", "spans_of"]

@@ -11,11 +11,11 @@ from dataclasses import MISSING, fields
 from typing import Any
 
 from rehydrate.errors import CorruptError
-from rehydrate.matching.regrouping import Chunk, Concat
-from rehydrate.matching.renaming import Drop, Prefix, Rename, Renames
-from rehydrate.matching.reshaping import Cast, Interpolate, Pad, Permute, Reshape, Slice, Transpose
-from rehydrate.matching.rule import Rule
-from rehydrate.matching.stacking import Stack, Unstack
+from rehydrate.matching.rules.regrouping import Chunk, Concat
+from rehydrate.matching.rules.renaming import Drop, Prefix, Rename, Renames
+from rehydrate.matching.rules.reshaping import Cast, Interpolate, Pad, Permute, Reshape, Slice, Transpose
+from rehydrate.matching.rules.rule import Rule
+from rehydrate.matching.rules.stacking import Stack, Unstack
 from rehydrate.text import nearest, shown
 
 __all__ = [

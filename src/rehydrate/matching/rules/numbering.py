@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from rehydrate.matching.patterns import escaped, pattern
+from rehydrate.matching.rules.patterns import escaped, pattern
 
 __all__ = ["LETTERS", "Kind", "numbered"]
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from rehydrate.matching.patterns import Captured, Pattern, apart, pattern, template
+from rehydrate.matching.rules.patterns import Captured, Pattern, apart, pattern, template
 
 __all__ = ["new_names"]
 

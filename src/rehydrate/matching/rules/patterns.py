@@ -23,7 +23,7 @@ from fnmatch import translate
 from functools import lru_cache
 from itertools import pairwise
 
-from rehydrate.matching.arithmetic import Expression, parsed
+from rehydrate.matching.rules.arithmetic import Expression, parsed
 from rehydrate.text import shown
 
 __all__ = [

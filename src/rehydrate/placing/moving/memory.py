@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from operator import attrgetter
 
 from rehydrate.checkpoint.tensor import Piece, Storage
-from rehydrate.placing.pages import LARGE, allocate
+from rehydrate.placing.moving.pages import LARGE, allocate
 from rehydrate.storage.source import Source
 
 __all__ = ["Block", "read_storages"]

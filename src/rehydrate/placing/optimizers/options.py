@@ -15,7 +15,7 @@ from torch.optim import Optimizer
 
 from rehydrate.checkpoint.record import brief
 from rehydrate.errors import MismatchError, RebuildError
-from rehydrate.placing.optimizer_layout import Assignment, SavedState
+from rehydrate.placing.optimizers.layout import Assignment, SavedState
 from rehydrate.placing.records import is_same, number_of, real_or_refused
 from rehydrate.text import listed, shown
 

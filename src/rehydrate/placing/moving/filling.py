@@ -14,15 +14,15 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from rehydrate.placing import undo as undoing
 from rehydrate.placing.devices import CPU
-from rehydrate.placing.located import Located, refs_of
-from rehydrate.placing.pages import bytes_of
-from rehydrate.placing.plan import Direct, Job, Plan, planned
-from rehydrate.placing.resident import Span, check_readable
-from rehydrate.placing.ring import Ring, lane_to
-from rehydrate.placing.staging import Batch, batches, hold, spans_of
-from rehydrate.placing.undo import Kept, Undoing, all_or_nothing
+from rehydrate.placing.moving import undo as undoing
+from rehydrate.placing.moving.located import Located, refs_of
+from rehydrate.placing.moving.pages import bytes_of
+from rehydrate.placing.moving.plan import Direct, Job, Plan, planned
+from rehydrate.placing.moving.resident import Span, check_readable
+from rehydrate.placing.moving.ring import Ring, lane_to
+from rehydrate.placing.moving.staging import Batch, batches, hold, spans_of
+from rehydrate.placing.moving.undo import Kept, Undoing, all_or_nothing
 from rehydrate.storage.source import Source
 
 __all__ = ["Filled", "Job", "fill"]

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from rehydrate.dtypes import BY_NAME, DType
-from rehydrate.matching.changing import PlainRule, axis_of, changed
-from rehydrate.matching.patterns import pattern
-from rehydrate.matching.rule import Applied
+from rehydrate.matching.rules.changing import PlainRule, axis_of, changed
+from rehydrate.matching.rules.patterns import pattern
+from rehydrate.matching.rules.rule import Applied
 from rehydrate.matching.values import Value, cast, interpolated, padded, permuted, reshaped, sliced
 from rehydrate.text import dimensions, nearest, shown
 

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import ClassVar
 
-from rehydrate.matching.arithmetic import Expression, parsed
-from rehydrate.matching.changing import PlainRule, refuse, replaced, turned
-from rehydrate.matching.choosing import new_names
-from rehydrate.matching.patterns import check_fills, found_in, pattern
-from rehydrate.matching.rule import Applied
+from rehydrate.matching.rules.arithmetic import Expression, parsed
+from rehydrate.matching.rules.changing import PlainRule, refuse, replaced, turned
+from rehydrate.matching.rules.choosing import new_names
+from rehydrate.matching.rules.patterns import check_fills, found_in, pattern
+from rehydrate.matching.rules.rule import Applied
 from rehydrate.matching.values import Value
 from rehydrate.text import counted, shown
 

@@ -11,11 +11,11 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from rehydrate.matching.choosing import new_names
-from rehydrate.matching.numbering import Kind, numbered
-from rehydrate.matching.patterns import escaped
-from rehydrate.matching.renaming import Rename, Renames
-from rehydrate.matching.widening import widened
+from rehydrate.matching.rules.choosing import new_names
+from rehydrate.matching.rules.numbering import Kind, numbered
+from rehydrate.matching.rules.patterns import escaped
+from rehydrate.matching.rules.renaming import Rename, Renames
+from rehydrate.matching.rules.widening import widened
 from rehydrate.text import shown
 
 __all__ = ["grouped", "rename_rules"]

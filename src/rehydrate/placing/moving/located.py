@@ -11,7 +11,7 @@ from operator import attrgetter
 from rehydrate.checkpoint.tensor import Piece, Storage, TensorRef
 from rehydrate.errors import RebuildError
 from rehydrate.matching.values import Value
-from rehydrate.placing.resident import Span
+from rehydrate.placing.moving.resident import Span
 from rehydrate.storage.views import origin
 from rehydrate.text import shown
 

@@ -22,10 +22,10 @@ from rehydrate.errors import MismatchError, RebuildError
 from rehydrate.matching.values import Value
 from rehydrate.placing.devices import CPU
 from rehydrate.placing.dtypes import dtype_of
-from rehydrate.placing.located import Located, refs_of
-from rehydrate.placing.mapped import Mappings
-from rehydrate.placing.pages import LARGE, empty_tensor, in_a_row
-from rehydrate.placing.resident import Span, is_at_hand
+from rehydrate.placing.moving.located import Located, refs_of
+from rehydrate.placing.moving.mapped import Mappings
+from rehydrate.placing.moving.pages import LARGE, empty_tensor, in_a_row
+from rehydrate.placing.moving.resident import Span, is_at_hand
 from rehydrate.placing.targets import check_kinds
 from rehydrate.text import counted, dimensions, listed, shown
 

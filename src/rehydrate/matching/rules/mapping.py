@@ -27,8 +27,8 @@ from typing import Any, TypeGuard
 import tomli_w
 
 from rehydrate.errors import CorruptError, MissingFileError, SaveError
-from rehydrate.matching.rule import Rule
-from rehydrate.matching.rules import rule_from
+from rehydrate.matching.rules.every import rule_from
+from rehydrate.matching.rules.rule import Rule
 from rehydrate.storage.atomic import replacing
 from rehydrate.text import shown, size
 

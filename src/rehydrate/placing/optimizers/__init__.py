@@ -1,0 +1,1 @@
+"""States of optimizers: whose they are, what each becomes, and how they get there."""
