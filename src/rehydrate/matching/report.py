@@ -169,13 +169,13 @@ def advice(match: Match) -> str:
         return "; ".join(shown(hint, 400) for hint in match.hints[:_LISTED])
     if not match.pairs and not match.mismatched:
         return "no name fits: this is a checkpoint of another model, or another part of this file is meant (which=)"
+    if not _is_in_the_way(match) and not match.is_covered:
+        floor = int(match.coverage * 100) / 100
+        return f"most of it would keep its own values; if that is meant, Allow(coverage={floor}) takes so little"
     if match.head and not match.complaints:
         return _advice_on_head(match)
     if match.mismatched and not match.missing and not match.unexpected:
         return "build the model with the sizes of the checkpoint"
-    if not _is_in_the_way(match) and not match.is_covered:
-        floor = int(match.coverage * 100) / 100
-        return f"nearly all would keep its own values; if that is meant, Allow(coverage={floor}) takes so little"
     return "compare the two lists: `rehydrate FILE` shows what the file holds"
 
 
@@ -195,10 +195,6 @@ def _advice_on_head(match: Match) -> str:
     )
     start = "build the model with the sizes of the checkpoint, or keep" if mismatched else "keep"
     return f"{start} the model's own: allow=Allow({allowed})"
-
-
-def _patterns(layers: Sequence[str]) -> str:
-    return listed([repr(f"{shown(name, 60)}.*") for name in layers], _ALLOWED)
 
 
 def _shapes(tensors: Sequence[Target | Value]) -> list[tuple[str, tuple[int, ...]]]:

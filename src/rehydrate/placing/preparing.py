@@ -79,10 +79,11 @@ class _Changes:
         self._counters = [
             tensor for name, tensor in present.items() if tensor.is_meta and name not in own and name.endswith(COUNTER)
         ]
-        self._buffers = _left_on_meta(model, [*own.values(), *self._counters])
+        self._every = every_tensor(model)
+        self._buffers = _left_on_meta(self._every, [*own.values(), *self._counters])
         self._anew = _modules_of(model, match.reinitialised)
         whole = {pair.target.name for pair in match.pairs if not pair.part}
-        self._unfilled = [tensor for name, tensor in every_tensor(model).items() if name not in whole]
+        self._unfilled = [tensor for name, tensor in self._every.items() if name not in whole]
         fresh = terms.fresh.ids if terms.fresh is not None else frozenset()
         self.jobs = tuple(
             Job(name, self._filled_for(tensor, pair), pair.source, pair.part, is_fresh=id(tensor) in fresh)
@@ -103,8 +104,8 @@ class _Changes:
         """What may fail without a byte having been written."""
         terms, model = self._terms, self._model
         changed = [tensor for module in self._anew for tensor in (*module.parameters(), *module.buffers())]
-        floats = [tensor for tensor in every_tensor(model).values() if tensor.is_floating_point()]
-        moved = [tensor for tensor in floats if not tensor.is_meta] if terms.dtype is not None else []
+        floats = [each for each in self._every.values() if each.is_floating_point() and not each.is_meta]
+        moved = floats if terms.dtype is not None else []
         undo = Together((Undo(model, values=False), Kept(changed, moved)))
         try:
             if terms.fresh is not None:  # before anything else is written: what was put off is done in its order
@@ -134,10 +135,10 @@ class _Changes:
             self._model.to(self._terms.dtype)
 
 
-def _left_on_meta(model: nn.Module, filled: Iterable[torch.Tensor]) -> list[str]:
+def _left_on_meta(every: Mapping[str, torch.Tensor], filled: Iterable[torch.Tensor]) -> list[str]:
     """Buffers on the meta device that nothing fills, by name; no parameter may be left there."""
     known = {id(tensor) for tensor in filled}
-    left = {name: tensor for name, tensor in every_tensor(model).items() if tensor.is_meta and id(tensor) not in known}
+    left = {name: tensor for name, tensor in every.items() if tensor.is_meta and id(tensor) not in known}
     learned = [name for name, tensor in left.items() if _is_parameter(tensor)]
     if learned:
         raise RebuildError(
