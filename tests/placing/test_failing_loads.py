@@ -12,6 +12,7 @@ import mmap
 import os
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -304,13 +305,18 @@ def test_a_file_that_is_cut_at_any_read_changes_nothing(
     path, file = tmp_path / "model.pth", SUBJECTS[subject].file()
     monkeypatch.setattr(source, "CHUNK", 1 << 18)
 
+    knife = ThreadPoolExecutor(1)
+
     class Cut(Fault):
         def strike(self) -> None:
             self.calls += 1
-            if self.calls == self.nth:
-                os.truncate(path, 100)
+            if (
+                self.calls == self.nth
+            ):  # by another thread: hostile tests watch the one that opens
+                knife.submit(os.truncate, path, 100).result()
 
     reads = 0
+    knife.submit(int).result()  # it has begun
     for nth in range(1, MOST):
         path.write_bytes(file)
         photograph, fault = Photograph(SUBJECTS[subject].make()), Cut(nth, OSError())
@@ -327,6 +333,7 @@ def test_a_file_that_is_cut_at_any_read_changes_nothing(
         if not fault.struck:
             break
     assert reads > 3
+    knife.shutdown()
 
 
 CALLS: list[tuple[Any, str]] = [
