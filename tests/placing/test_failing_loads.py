@@ -310,9 +310,7 @@ def test_a_file_that_is_cut_at_any_read_changes_nothing(
     class Cut(Fault):
         def strike(self) -> None:
             self.calls += 1
-            if (
-                self.calls == self.nth
-            ):  # by another thread: hostile tests watch the one that opens
+            if self.calls == self.nth:  # by another thread: hostile tests watch the one that opens
                 knife.submit(os.truncate, path, 100).result()
 
     reads = 0
