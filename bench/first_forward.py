@@ -19,12 +19,14 @@ from report import Row
 __all__ = ["measure_first_forward"]
 
 LAYERS, WIDTH = 16, 4096
-OURS, COPIED, TUTORIAL, EXPERT = (
-    "rehydrate.load_into(model on meta, FILE)",
-    "rehydrate.load_into(model on meta, FILE, mapped=False)",
+OURS, MAPPED, META, TUTORIAL, EXPERT = (
+    "rehydrate.load_model(FILE, Net)",
+    "rehydrate.load_model(FILE, Net, mapped=True)",
+    "rehydrate.load_into(Net() on meta, FILE)",
     "Net(); load_state_dict(torch.load(FILE))",
     "Net() on meta; load_state_dict(torch.load(FILE, mmap=True), assign=True)",
 )
+NAMES = (OURS, MAPPED, META, TUTORIAL, EXPERT)
 SETTINGS: Mapping[str, Mapping[str, str]] = {"": {}, "; torch on huge pages": {"THP_MEM_ALLOC_ENABLE": "1"}}
 """What the title says more → what the environment has more."""
 
@@ -37,7 +39,7 @@ def measure_first_forward(folder: Path, rounds: int) -> Iterator[tuple[str, list
     torch.manual_seed(0)
     torch.save(_net().state_dict(), path)
     for said, more in SETTINGS.items():
-        workers = [Worker(name, path, script=__file__, more=more) for name in (OURS, COPIED, TUTORIAL, EXPERT)]
+        workers = [Worker(name, path, script=__file__, more=more) for name in NAMES]
         try:
             digests = {worker.name: worker.digest() for worker in workers}
             if len(set(digests.values())) != 1:
@@ -64,18 +66,17 @@ def _answer(name: str, path: str, question: Any) -> Any:
     import torch
 
     import rehydrate as rh
-    from rehydrate.placing.into import load_into
 
-    if name == TUTORIAL:
+    if name in (OURS, MAPPED):
+        model = rh.load_model(path, _net, mapped=name == MAPPED)
+    elif name == TUTORIAL:
         model = _net()
         model.load_state_dict(torch.load(path))
     else:
         with torch.device("meta"):
             model = _net()
-        if name == OURS:
+        if name == META:
             rh.load_into(model, path)
-        elif name == COPIED:
-            load_into(model, path, mapped=False)
         else:
             model.load_state_dict(torch.load(path, mmap=True), assign=True)
     model.eval()

@@ -20,7 +20,7 @@ from typing import Any
 from contestants import Worker, touch
 from report import Row
 
-__all__ = ["measure_in_place"]
+__all__ = ["measure_in_place", "peak"]
 
 LAYERS, SHAPE = 8, (4096, 4096)
 """64 MiB a tensor: from 32 MiB on, C's allocator gives out new memory each time, as in a run's one load."""
@@ -137,7 +137,7 @@ def _digest(model: Any) -> str:
     return whole.hexdigest()
 
 
-def _peak(load: Callable[[], object], nbytes: int) -> int:
+def peak(load: Callable[[], object], nbytes: int) -> int:
     """What memory grows by during a load, and the model's own bytes."""
     Path("/proc/self/clear_refs").write_text("5")  # the highest mark begins anew
     before = _status("VmRSS")
@@ -165,7 +165,7 @@ def _serve(name: str, path: str) -> None:
             load()
             answer = _digest(model)
         elif line.strip() == "peak":
-            answer = str(_peak(load, nbytes))
+            answer = str(peak(load, nbytes))
         else:
             touch(nbytes)
             started = time.perf_counter()

@@ -19,6 +19,7 @@ from first_forward import measure_first_forward
 from in_place import measure_in_place
 from index import measure_index
 from report import Row, machine, write_results
+from resume import measure_resume
 from start_up import measure_start_up
 from workloads import WORKLOADS, Workload
 
@@ -62,6 +63,8 @@ def main() -> None:
         for measure in (measure_index, measure_start_up):
             tables.append(measure(Path(folder), options.rounds))
             show(*tables[-1])
+        tables.append(measure_resume(Path(folder), min(options.rounds, LONG)))
+        show(*tables[-1])
         for measure_both in (measure_in_place, measure_first_forward):
             for table in measure_both(Path(folder), min(options.rounds, LONG)):
                 tables.append(table)
