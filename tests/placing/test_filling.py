@@ -362,8 +362,9 @@ def test_a_failure_of_the_caller_is_undone_too(tmp_path: Path) -> None:
     undone: list[str] = []
 
     class Undo:
-        def put_back(self) -> None:
+        def put_back(self) -> tuple[str, ...]:
             undone.append("caller")
+            return ()
 
     def after(filled: Filled) -> None:
         situation.assert_filled()

@@ -46,7 +46,9 @@ class Job:
     part: tuple[tuple[int, int], ...] = ()
     """What of it is filled: for each dimension the first and the one behind the last; () for all of it."""
     is_fresh: bool = False
-    """Nobody has looked at its memory yet, so that it may be given another: a mapping of the file."""
+    """Nobody has looked at its memory yet, so that it may be given another."""
+    may_map: bool = True
+    """Whether other memory may be a mapping of the file; not for what people save over the file that it came from."""
 
 
 # One of these is made for every tensor of a file, and a frozen dataclass takes twice as long to make; nothing changes
@@ -111,8 +113,8 @@ def planned(jobs: Sequence[Job], found: Located, *, goal: torch.device = CPU, ma
     shared = _sharing(jobs)
     taken: set[Storage] = set()
     for job in jobs:
-        may_map = mapped and goal == CPU and not job.part and (job.tensor.is_meta or job.is_fresh)
-        if may_map and _map(plan, job, found, mappings, taken):
+        may_map = mapped and job.may_map and goal == CPU and not job.part
+        if may_map and (job.tensor.is_meta or job.is_fresh) and _map(plan, job, found, mappings, taken):
             continue
         if job.tensor.is_meta:
             job = replace(job, tensor=_real(plan, job, goal))
