@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import io
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +14,8 @@ from torch import nn, optim
 from torch.optim import lr_scheduler, swa_utils
 
 import rehydrate as rh
+from rehydrate.placing import own_way
+from rehydrate.placing.moving import undo
 
 
 def saved(obj: object) -> bytes:
@@ -362,6 +365,85 @@ def test_a_model_with_loading_code_of_its_own_is_filled_along_or_left_along() ->
     assert ours.version == 9
     assert torch.equal(ours.weight, model.weight)
     assert "loaded as the model's own code does it" in str(match)
+
+
+class Refusing(nn.Linear):
+    """Loads in a way of its own, and says no when it has."""
+
+    def load_state_dict(self, *args: Any, **kwargs: Any) -> Any:
+        super().load_state_dict(*args, **kwargs)
+        raise RuntimeError("not this one")
+
+
+@pytest.mark.parametrize("other", [nn.Linear, Versioned])
+def test_a_model_that_refuses_is_asked_before_the_others_are_written_to_however_large(
+    other: type[nn.Linear], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(undo, "UNDO", 0)  # nothing could be put back
+    models = {"first": other(3, 2), "second": Refusing(3, 2)}
+    data = saved({"first": other(3, 2).state_dict(), "second": nn.Linear(3, 2).state_dict()})
+    before = bits({name: model.state_dict() for name, model in models.items()})
+    with pytest.raises(rh.MismatchError, match="not this one"):
+        rh.load_into(models, data)
+    assert bits({name: model.state_dict() for name, model in models.items()}) == before
+
+
+def test_a_model_that_loads_by_itself_is_named_when_it_cannot_be_put_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Torn(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.scale = nn.Parameter(torch.zeros(2))
+            self._register_load_state_dict_pre_hook(lambda *args: None)
+
+    copied: list[torch.Tensor] = []
+
+    def copy_values(tensor: torch.Tensor, value: torch.Tensor) -> None:
+        copied.append(tensor.copy_(value))
+        if len(copied) == 3:
+            raise RuntimeError("CUDA error")
+
+    monkeypatch.setattr(undo, "UNDO", 0)
+    monkeypatch.setattr(own_way, "copy_values", copy_values)
+    data = saved({"first": Versioned(3, 2).state_dict(), "second": Torn().state_dict()})
+    with pytest.raises(rh.TornLoadError, match=r"3 tensors had been written[\s\S]*CUDA error") as caught:
+        rh.load_into({"first": Versioned(3, 2), "second": Torn()}, data)
+    assert {"weight", "bias", "scale"} == set(
+        str(caught.value).partition("what was written: ")[2].split("\n")[0].split(", ")
+    )
+
+
+def test_layers_that_began_anew_are_put_back_where_another_object_cannot_begin() -> None:
+    class Helpless(nn.Linear):
+        is_built = False
+
+        def reset_parameters(self) -> None:
+            if self.is_built:
+                raise RuntimeError("cannot")
+            super().reset_parameters()
+            self.is_built = True
+
+    models = {"first": nn.Sequential(nn.Linear(9, 9), nn.Linear(9, 2)), "second": nn.Sequential(Helpless(9, 2))}
+    files = {"first": nn.Sequential(nn.Linear(9, 9), nn.Linear(9, 3)), "second": nn.Sequential(nn.Linear(9, 3))}
+    before = bits({name: model.state_dict() for name, model in models.items()})
+    with pytest.raises(RuntimeError, match="cannot"):
+        rh.load_into(
+            models,
+            saved({name: model.state_dict() for name, model in files.items()}),
+            allow=rh.Allow(mismatched="*", how="reinit", coverage=0.0),
+        )
+    assert bits({name: model.state_dict() for name, model in models.items()}) == before
+
+
+def test_states_of_an_optimizer_do_not_live_by_the_file_that_a_run_saves_over(tmp_path: Path) -> None:
+    path, run = tmp_path / "last.pth", Run(3)
+    run.train(2)
+    path.write_bytes(saved(run.state()))
+    again = Run(4)
+    match = rh.load_into(again.objects(), path)
+    with path.open("r+b") as file:  # in place, as torch.save does it
+        file.write(bytes(path.stat().st_size))
+    assert bits(again.state()) == bits(run.state())
+    assert "mapped" not in str(match)
 
 
 def test_a_meta_model_becomes_real_beside_a_schedule() -> None:

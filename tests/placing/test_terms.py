@@ -11,7 +11,9 @@ import torch
 from torch import nn
 
 import rehydrate as rh
+from rehydrate.placing.moving import undo
 from rehydrate.rules import Rename
+from rehydrate.storage.source import MemorySource
 
 from .test_all_or_nothing import Photograph
 
@@ -79,6 +81,19 @@ def test_a_layer_begins_anew_as_its_class_makes_it_and_is_undone_with_the_rest(m
     fresh = nn.Linear(8, 5)
     assert torch.equal(model[2].weight, fresh.weight)  # type: ignore[arg-type]
     assert match.reinitialised == ("2.weight", "2.bias")
+
+
+def test_layers_that_began_anew_and_are_too_large_for_a_copy_are_named_when_the_load_fails(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(*args: object) -> None:
+        raise OSError("the disk is gone")
+
+    monkeypatch.setattr(undo, "UNDO", 0)
+    monkeypatch.setattr(MemorySource, "fill", fail)
+    data = saved(network(5).state_dict())
+    with pytest.raises(rh.TornLoadError, match=r"the disk is gone[\s\S]*2\.weight, 2\.bias"):
+        rh.load_into(network(2), data, allow=rh.Allow(mismatched="2.*", how="reinit"))
 
 
 def test_a_layer_that_cannot_begin_anew_is_an_error_that_names_it() -> None:

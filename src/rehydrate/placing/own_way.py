@@ -28,7 +28,7 @@ from rehydrate.placing.dtypes import dtype_of
 from rehydrate.placing.moving.deriving import derived
 from rehydrate.placing.moving.filling import Filled
 from rehydrate.placing.moving.located import refs_of
-from rehydrate.placing.moving.undo import Undo, all_or_nothing, copy_values
+from rehydrate.placing.moving.undo import Undo, Undoing, all_or_nothing, copy_values
 from rehydrate.placing.prepared import Prepared
 from rehydrate.placing.rehearsal import match_of, rehearse
 from rehydrate.placing.targets import check_kinds, every_tensor, targets_of
@@ -82,10 +82,12 @@ def prepare_own_way(
             rehearsal.copies, targets
         )
 
-    def after(filled: Filled) -> Match:
-        undo = Undo(model)
-        written: list[str] = []
-        with all_or_nothing((undo,), written, has_values=undo.has_values):
+    written: list[str] = []
+    chosen: list[tuple[Match, list[_Copy]]] = []
+
+    def before() -> Undoing:
+        undo = Undo(model, written=written)
+        with all_or_nothing((undo,)):
             found, copies = rehearsed(ways[0])
             if not found and len(ways) > 1:
                 undo.put_back()
@@ -94,13 +96,18 @@ def prepare_own_way(
                     found, copies = other, its_copies
             found.raise_if_bad()
             _check_real(model, [tensor for _, tensor, _ in copies])
-            _write(model, copies, goal, written)
-            if terms.dtype is not None:
-                model.to(terms.dtype)
+        chosen.append((found, copies))
+        return undo
+
+    def after(filled: Filled) -> Match:
+        ((found, copies),) = chosen
+        _write(model, copies, goal, written)
+        if terms.dtype is not None:
+            model.to(terms.dtype)
         own = f"loaded as the model's own code does it ({type(model).__name__}.load_state_dict)"
         return replace(found, told=(*found.told, own, *told_after(model, found, terms.dtype)))
 
-    return Prepared(match, lambda: Undo(model), after)
+    return Prepared(match, before, after)
 
 
 def _as_in_file(weights: Weights, match: Match, terms: Terms, prefix: str, inside: Collection[str]) -> dict[str, Value]:

@@ -20,7 +20,8 @@ class Prepared:
     match: Match
     """What goes where, as far as it is known before."""
     before: Callable[[], Undoing]
-    """Photographs the object, but the tensors that the jobs fill: those are whoever's who fills them."""
+    """Photographs the object, but the tensors that the jobs fill: those are whoever's who fills them. Then does what
+    may fail without a byte of the file having been written; if it does fail, the object is as it was."""
     after: Callable[[Filled], Match]
     """Does all that is no filling, and gives the match that came of it. It may fail."""
     jobs: tuple[Job, ...] = ()

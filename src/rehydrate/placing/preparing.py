@@ -23,7 +23,7 @@ from rehydrate.placing.devices import CPU
 from rehydrate.placing.fresh.buffers import initialise_buffers
 from rehydrate.placing.moving.filling import Filled
 from rehydrate.placing.moving.plan import Job
-from rehydrate.placing.moving.undo import Kept, Together, Undo, Undoing
+from rehydrate.placing.moving.undo import Kept, Together, Undo, Undoing, all_or_nothing
 from rehydrate.placing.own_way import prepare_own_way
 from rehydrate.placing.prepared import Prepared
 from rehydrate.placing.rehearsal import has_own_way
@@ -103,22 +103,22 @@ class _Changes:
     def begin(self) -> Undoing:
         """What may fail without a byte having been written."""
         terms, model = self._terms, self._model
-        changed = [tensor for module in self._anew for tensor in (*module.parameters(), *module.buffers())]
+        anew = self._anew.values()
+        changed = [tensor for module in anew for tensor in (*module.parameters(), *module.buffers())]
         floats = [each for each in self._every.values() if each.is_floating_point() and not each.is_meta]
         moved = floats if terms.dtype is not None else []
-        undo = Together((Undo(model, values=False), Kept(changed, moved)))
-        try:
+        written: list[str] = []
+        undo = Together((Undo(model, values=False), Kept(changed, moved, written=written)))
+        with all_or_nothing((undo,)):
             if terms.fresh is not None:  # before anything else is written: what was put off is done in its order
                 terms.fresh.fill(self._unfilled)
-            for module in self._anew:
-                module.reset_parameters()  # type: ignore[operator]
             if self._buffers:
                 ways = initialise_buffers(model, self._buffers, self._goal)
                 by = listed(list(dict.fromkeys(ways.values())), 4)
                 self.told.append(f"{counted(len(ways), 'buffer')} that no file holds set by {by}")
-        except BaseException:
-            undo.put_back()
-            raise
+            for path, module in self._anew.items():
+                written += [f"{path}.{name}".lstrip(".") for name in module.state_dict()]
+                module.reset_parameters()  # type: ignore[operator]
         return undo
 
     def finish(self, filled: Filled) -> None:
@@ -154,8 +154,8 @@ def _is_parameter(tensor: torch.Tensor) -> bool:
     return isinstance(tensor, nn.Parameter)
 
 
-def _modules_of(model: nn.Module, names: Iterable[str]) -> list[nn.Module]:
-    """The modules that own these tensors, each once; all must know how to begin anew."""
+def _modules_of(model: nn.Module, names: Iterable[str]) -> dict[str, nn.Module]:
+    """The modules that own these tensors, by path; all must know how to begin anew."""
     paths = dict.fromkeys(name.rpartition(".")[0] for name in names)
     modules = {path: model.get_submodule(path) for path in paths}
     helpless = [path for path, module in modules.items() if not callable(getattr(module, "reset_parameters", None))]
@@ -165,4 +165,4 @@ def _modules_of(model: nn.Module, names: Iterable[str]) -> list[nn.Module]:
             found=listed([f"{shown(path)} ({type(modules[path]).__name__})" for path in helpless]),
             hint="how='keep' leaves what the constructor made",
         )
-    return list(modules.values())
+    return modules

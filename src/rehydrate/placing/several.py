@@ -26,7 +26,7 @@ from rehydrate.formats.opening import open_checkpoint
 from rehydrate.matching.match import Match, Pair, Target
 from rehydrate.placing.devices import CPU, Device, resolve
 from rehydrate.placing.moving.filling import Filled, fill
-from rehydrate.placing.moving.undo import Together
+from rehydrate.placing.moving.undo import taken_together
 from rehydrate.placing.optimizers.layout import Ordered
 from rehydrate.placing.optimizers.optimizer import follow_parameters, has_own_loading, prepare_optimizer
 from rehydrate.placing.parts_of_runs import Found, found_parts, left_told
@@ -161,24 +161,29 @@ def _prepare_other(value: Any, part: object, attributes: Mapping[int, object], k
             ) from error
         return match
 
-    return Prepared(match, lambda: _AsItWas(value), after)
+    return Prepared(match, lambda: _AsItWas(value, key), after)
 
 
 class _AsItWas:
     """Something with state, whatever it is: its attributes, and a copy of what it says its state is."""
 
-    def __init__(self, value: Any) -> None:
+    def __init__(self, value: Any, key: str) -> None:
         self._value = value
+        self._key = key
         self._attributes = dict(getattr(value, "__dict__", {}))
         self._state = copy.deepcopy(value.state_dict()) if callable(getattr(value, "state_dict", None)) else None
 
-    def put_back(self) -> None:
-        """Make it that again."""
+    def put_back(self) -> Sequence[str]:
+        """Make it that again; somebody's own code may refuse its own state."""
         own = getattr(self._value, "__dict__", {})
         own.clear()
         own.update(self._attributes)
-        if self._state is not None and not is_same(self._value.state_dict(), self._state):
-            self._value.load_state_dict(self._state)
+        try:
+            if self._state is not None and not is_same(self._value.state_dict(), self._state):
+                self._value.load_state_dict(self._state)
+        except Exception:  # noqa: BLE001
+            return (self._key,)
+        return ()
 
 
 def _known(
@@ -254,7 +259,7 @@ def _done(
         [job for key in order for job in prepared[key].jobs],
         goal=goal,
         mapped=mapped,
-        before=lambda: Together([prepared[key].before() for key in order]),
+        before=lambda: taken_together(prepared[key].before for key in order),
         after=after,
     )
     return matches, filled

@@ -46,8 +46,9 @@ class Filled:
 class _Nothing:
     """There is nothing to undo but the tensors themselves."""
 
-    def put_back(self) -> None:
+    def put_back(self) -> Sequence[str]:
         """Nothing."""
+        return ()
 
 
 @torch.no_grad()
@@ -62,7 +63,8 @@ def fill(
     """Fill the tensors of `jobs`; those of the meta device become real on `goal`.
 
     `before` is called when all that can be checked has been, and before the first byte is written: it photographs
-    whatever the caller changes besides tensors, and is asked to `put_back` if something fails. `after` is called when
+    whatever the caller changes besides these tensors, and is asked to `put_back` if something fails; what it changes
+    itself, it undoes itself if it fails. `after` is called when
     everything is written and may still fail: there the caller puts `fresh` where it belongs.
 
     Raises, with every tensor as it was: `MismatchError`, `RebuildError`, `TruncatedError`, `CorruptError` (a file that
@@ -76,11 +78,11 @@ def fill(
     told = check_readable(_spans(plan, staged, found))
     hold(staged, found, _fill)
     moved = [(entry.tensor, entry.made) for entry in plan.mapped if not entry.tensor.is_meta] + plan.renewed
-    kept = Kept(plan.existing, [tensor for tensor, _ in moved])
+    written: list[str] = []
+    kept = Kept(plan.existing, [tensor for tensor, _ in moved], written=written)
     filled = Filled(plan.fresh, (*plan.told, *told))
     undo = before()
-    written: list[str] = []
-    with all_or_nothing((kept, undo), written, has_values=kept.has_values):
+    with all_or_nothing((kept, undo)):
         is_large = not kept.has_values or sum(job.source.nbytes for job in jobs) > undoing.UNDO
         read = _fill_or_try_again if is_large else _fill
         for tensor, made in moved:

@@ -10,7 +10,7 @@ Whatever can be wrong is found here: nothing is read, and no tensor is touched.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from operator import itemgetter
 
@@ -32,7 +32,7 @@ from rehydrate.text import counted, dimensions, listed, shown
 __all__ = ["Direct", "Job", "Mapped", "Plan", "Staged", "planned"]
 
 PART = 64 << 20
-"""Bytes of a tensor that are staged at a time, so that staging takes little memory however large tensors are."""
+"""Bytes of a file that are staged at a time, so that staging takes little memory however large tensors are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,9 @@ class Job:
     part: tuple[tuple[int, int], ...] = ()
     """What of it is filled: for each dimension the first and the one behind the last; () for all of it."""
     is_fresh: bool = False
-    """Nobody has looked at its memory yet, so that it may be given another: a mapping of the file."""
+    """Nobody has looked at its memory yet, so that it may be given another."""
+    may_map: bool = True
+    """Whether other memory may be a mapping of the file; not for what people save over the file that it came from."""
 
 
 # One of these is made for every tensor of a file, and a frozen dataclass takes twice as long to make; nothing changes
@@ -111,8 +113,8 @@ def planned(jobs: Sequence[Job], found: Located, *, goal: torch.device = CPU, ma
     shared = _sharing(jobs)
     taken: set[Storage] = set()
     for job in jobs:
-        may_map = mapped and goal == CPU and not job.part and (job.tensor.is_meta or job.is_fresh)
-        if may_map and _map(plan, job, found, mappings, taken):
+        may_map = mapped and job.may_map and goal == CPU and not job.part
+        if may_map and (job.tensor.is_meta or job.is_fresh) and _map(plan, job, found, mappings, taken):
             continue
         if job.tensor.is_meta:
             job = replace(job, tensor=_real(plan, job, goal))
@@ -216,8 +218,7 @@ def _map(plan: Plan, job: Job, found: Located, mappings: Mappings, taken: set[St
         return False
     if dtype_of(tensor.dtype) != ref.dtype or not (tensor.is_meta or _is_alone(tensor)) or not _shows_each_once(ref):
         return False
-    first = ref.offset * ref.dtype.itemsize
-    spans = found.spans(ref.storage, first, ref.window.reach)
+    spans = _bytes_of(ref, found)
     # A second tensor on one storage gets a copy: in the model, it is a tensor of its own.
     if len(spans) != 1 or spans[0][1] % ref.dtype.itemsize or ref.storage in taken:
         return False
@@ -301,31 +302,49 @@ def _place(plan: Plan, job: Job, found: Located, shared: set[int]) -> None:
             target = target.narrow(axis, first, end - first)
     if not target.numel():
         return
-    if not isinstance(source, TensorRef) or not target.is_contiguous() or not _is_in_a_row(source.window):
-        _check_bytes(source, found)
+    spans = [_bytes_of(ref, found) for ref in refs_of(source)]
+    if not isinstance(source, TensorRef):
         plan.staged.append(Staged(job.name, target, source, id(tensor) in shared))
         return
-    itemsize = source.dtype.itemsize
-    spans = found.spans(source.storage, source.offset * itemsize, source.window.reach)
-    is_same = dtype_of(target.dtype) == source.dtype and target.device == CPU
-    if (
-        is_same
-        and id(tensor) not in shared
-        and _is_as_in_memory(source, found)
-        and all(is_at_hand(source) for source, _, _ in spans)
-    ):
-        plan.direct.append(Direct(job.name, target, spans))
+    window = source.window
+    if target.is_contiguous() and _is_in_a_row(window):
+        is_same = dtype_of(target.dtype) == source.dtype and target.device == CPU and _is_as_in_memory(source, found)
+        if is_same and id(tensor) not in shared and all(is_at_hand(where) for where, _, _ in spans[0]):
+            plan.direct.append(Direct(job.name, target, spans[0]))
+            return
+        target, window = in_a_row(target), replace(window, shape=(target.numel(),), strides=(1,))
+    for part, of_part in _slabs(target, window):
+        ref = TensorRef(source.name, of_part, source.storage)
+        plan.staged.append(Staged(job.name, part, ref, id(tensor) in shared))
+
+
+def _bytes_of(ref: TensorRef, found: Located) -> list[Span]:
+    """Where what a tensor of the file looks at lies. Raises what reading it would raise where it is not there."""
+    return found.spans(ref.storage, ref.offset * ref.dtype.itemsize, ref.window.reach)
+
+
+def _slabs(target: torch.Tensor, window: Window) -> list[tuple[torch.Tensor, Window]]:
+    """A tensor and what goes into it, in parts that look at `PART` bytes of the file each, or at hardly more.
+
+    They are cut along those dimensions whose elements lie farthest apart in the file.
+    """
+    slabs = [(target, window)]
+    for axis in sorted(range(target.dim()), key=window.strides.__getitem__, reverse=True):
+        slabs = [part for slab in slabs for part in _cut(*slab, axis)]
+    return slabs
+
+
+def _cut(target: torch.Tensor, window: Window, axis: int) -> Iterator[tuple[torch.Tensor, Window]]:
+    """Parts of one that is too large, along one dimension."""
+    itemsize, stride, extent = window.dtype.itemsize, window.strides[axis], window.shape[axis]
+    if window.reach - window.offset * itemsize <= PART:
+        yield target, window
         return
-    flat, count = in_a_row(target), PART // max(itemsize, target.element_size())
-    for first in range(0, target.numel(), count):
-        part = flat[first : first + count]
-        window = replace(source.window, shape=tuple(part.shape), strides=(1,), offset=source.offset + first)
-        plan.staged.append(Staged(job.name, part, TensorRef(source.name, window, source.storage), id(tensor) in shared))
-
-
-def _check_bytes(value: Value, found: Located) -> None:
-    for ref in refs_of(value):
-        found.spans(ref.storage, ref.offset * ref.dtype.itemsize, ref.window.reach)
+    count = max(1, PART // max(stride * itemsize, 1))
+    for first in range(0, extent, count):
+        part = target.narrow(axis, first, min(count, extent - first))
+        shape = (*window.shape[:axis], part.shape[axis], *window.shape[axis + 1 :])
+        yield part, replace(window, shape=shape, offset=window.offset + first * stride)
 
 
 def _is_in_a_row(window: Window) -> bool:

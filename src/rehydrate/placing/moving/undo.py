@@ -1,12 +1,12 @@
 """Tensors and models as they were: what is needed to put them back when a load fails half-way.
 
 Which tensors every module holds, and its attributes, are always kept; what is in tensors only up to `UNDO` bytes.
-`all_or_nothing` is the one place that puts back, and that says so where it cannot.
+What was written and cannot be put back is known by name, and `all_or_nothing` is the one place that says so.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
 
@@ -19,7 +19,7 @@ from rehydrate.placing.devices import CPU
 from rehydrate.placing.moving.pages import LARGE, empty_tensor
 from rehydrate.text import counted, listed, shown
 
-__all__ = ["UNDO", "Kept", "Together", "Undo", "Undoing", "all_or_nothing", "copy_values"]
+__all__ = ["UNDO", "Kept", "Together", "Undo", "Undoing", "all_or_nothing", "copy_values", "taken_together"]
 
 UNDO = 64 << 20
 """Bytes of tensors up to which a copy is kept while they are overwritten. Past it, that would be a second model in
@@ -38,33 +38,47 @@ _TABLES = ("_parameters", "_buffers", "_modules", "_non_persistent_buffers_set")
 class Undoing(Protocol):
     """Something as it was."""
 
-    def put_back(self) -> None:
-        """Make it that again."""
+    def put_back(self) -> Sequence[str]:
+        """Make it that again, as far as it was kept; gives the names of what is lost. Never raises."""
 
 
 class Kept:
-    """What is in tensors, taken before they are written to, up to `UNDO` bytes; and the memory of some."""
+    """What is in tensors, taken before they are written to, up to `UNDO` bytes; and the memory of some.
 
-    def __init__(self, tensors: Iterable[torch.Tensor], moved: Iterable[torch.Tensor] = ()) -> None:
+    `written` is the writer's: the names of those that have been begun to be written to, as they come.
+    """
+
+    def __init__(
+        self, tensors: Iterable[torch.Tensor], moved: Iterable[torch.Tensor] = (), *, written: Sequence[str] = ()
+    ) -> None:
         every = {id(tensor): tensor for tensor in tensors}.values()
         self.has_values = sum(map(_nbytes, every)) <= UNDO
         """Whether the values can be put back."""
         self._values = [(tensor, _copied(tensor)) for tensor in every] if self.has_values else []
         self._memory = [(tensor, tensor.data) for tensor in moved]
+        self._written = written
 
     @torch.no_grad()
-    def put_back(self) -> None:
+    def put_back(self) -> Sequence[str]:
         """Make them what they were, as far as that was kept."""
+        is_whole = self.has_values
         for tensor, data in self._memory:
             tensor.data = data
         for tensor, value in self._values:
-            copy_values(tensor, value)
+            try:
+                copy_values(tensor, value)
+            except Exception:  # noqa: BLE001 - a device that fails to be written to may fail to be written back to
+                is_whole = False
+        return () if is_whole else tuple(self._written)
 
 
 class Undo:
-    """A model, taken before it is touched; without `values`, only what it holds and not what is in it."""
+    """A model, taken before it is touched; without `values`, only what it holds and not what is in it.
 
-    def __init__(self, model: nn.Module, *, values: bool = True) -> None:
+    `written` as of `Kept`.
+    """
+
+    def __init__(self, model: nn.Module, *, values: bool = True, written: Sequence[str] = ()) -> None:
         self._attributes = [(module, dict(module.__dict__)) for module in model.modules()]
         self._tables = [
             (table, table.copy())
@@ -77,12 +91,10 @@ class Undo:
             (tensor, type(tensor)) for tensor in every.values() if nn.parameter.is_lazy(tensor)
         ]
         real = [tensor for tensor in every.values() if not nn.parameter.is_lazy(tensor) and not tensor.is_meta]
-        self._kept = Kept(real if values else ())
-        self.has_values = self._kept.has_values
-        """Whether the values can be put back too."""
+        self._kept = Kept(real if values else (), written=written)
 
     @torch.no_grad()
-    def put_back(self) -> None:
+    def put_back(self) -> Sequence[str]:
         """Make the model what it was, as far as that was kept."""
         for module, attributes in self._attributes:
             module.__dict__.clear()
@@ -94,7 +106,7 @@ class Undo:
             if type(tensor) is not kind:
                 tensor.data = torch.empty(0, dtype=tensor.dtype, device=tensor.device)
                 tensor.__class__ = kind
-        self._kept.put_back()
+        return self._kept.put_back()
 
 
 class Together:
@@ -103,35 +115,32 @@ class Together:
     def __init__(self, each: Sequence[Undoing]) -> None:
         self._each = each
 
-    def put_back(self) -> None:
-        """All of them, the last first; one that fails does not keep the others from it."""
-        failed: Exception | None = None
-        for each in reversed(self._each):
-            try:
-                each.put_back()
-            except Exception as error:  # noqa: BLE001 - somebody's own code may refuse its own state
-                failed = error
-        if failed is not None:
-            raise failed
+    def put_back(self) -> Sequence[str]:
+        """All of them, the last first."""
+        return tuple(name for each in reversed(self._each) for name in each.put_back())
+
+
+def taken_together(takes: Iterable[Callable[[], Undoing]]) -> Together:
+    """Take several, each of which may change something; where one fails, those before it are put back."""
+    taken: list[Undoing] = []
+    with all_or_nothing(taken):
+        for take in takes:
+            taken.append(take())  # noqa: PERF401 - those before one that fails must be there
+    return Together(taken)
 
 
 @contextmanager
-def all_or_nothing(undos: Sequence[Undoing], written: list[str], *, has_values: bool) -> Iterator[None]:
-    """What fails in this block is undone. `written` are the names of tensors that have been begun to be written to.
+def all_or_nothing(undos: Sequence[Undoing]) -> Iterator[None]:
+    """What fails in this block is undone, the last of `undos` first.
 
-    Raises `TornLoadError` where `has_values` says that their values are gone, or putting back fails itself.
+    Raises `TornLoadError` where something that was written could not be put back.
     """
     try:
         yield
     except BaseException as error:
-        is_torn = bool(written) and not has_values
-        for undo in undos:
-            try:
-                undo.put_back()
-            except Exception:  # noqa: BLE001 - a device that fails to be written to may fail to be written back to
-                is_torn = True
-        if is_torn:
-            torn = _torn(written, error)
+        lost = Together(undos).put_back()
+        if lost:
+            torn = _torn(lost, error)
             if isinstance(error, Exception):
                 raise torn from error
             error.add_note(str(torn))  # somebody wants to stop, and shall

@@ -1,7 +1,7 @@
 """A saved optimizer into one that exists: prepared here, and only touched once every tensor has been filled.
 
-What each parameter gets is found out in `optimizer_layout`, what its tensors become in `optimizer_states`, and what is
-done about options (`lr`, `betas`, …) in `optimizer_options`. A state of another optimizer is refused.
+What each parameter gets is found out in `layout`, what its tensors become in `states`, and what is done about options
+(`lr`, `betas`, …) in `options`. A state of another optimizer is refused.
 
 An optimizer with loading code or loading hooks of its own is not for here: `several` gives it to those.
 """
@@ -168,7 +168,7 @@ class _AsItWas:
         self._state = dict(optimizer.state)
         self._groups = [(group, dict(group)) for group in optimizer.param_groups]
 
-    def put_back(self) -> None:
+    def put_back(self) -> Sequence[str]:
         """Make it that again."""
         self._optimizer.__dict__.clear()
         self._optimizer.__dict__.update(self._attributes)
@@ -177,6 +177,7 @@ class _AsItWas:
         for group, content in self._groups:
             group.clear()
             group.update(content)
+        return ()
 
 
 def _entries(optimizer: Optimizer, names: Mapping[int, str]) -> list[list[Entry]]:

@@ -119,7 +119,8 @@ class States:
         if seen not in self.made:
             made = _like(goal.parameter, shape, dtype, device)
             self.made[seen] = made
-            self.jobs.append(Job(name, made, ref, is_fresh=True))
+            # Not mapped: runs go on, and save their next state over the file of the last one.
+            self.jobs.append(Job(name, made, ref, is_fresh=True, may_map=False))
         return self.made[seen]
 
     def _is_unused(self, tensor: torch.Tensor) -> bool:
