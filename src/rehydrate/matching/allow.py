@@ -20,12 +20,13 @@ from rehydrate.matching.rules.patterns import found_in, pattern
 from rehydrate.matching.values import Value, sliced
 from rehydrate.text import counted, listed, shown
 
-__all__ = ["Allow", "Forgiven", "How", "forgive"]
+__all__ = ["Allow", "Forgiven", "How", "forgive", "is_idle"]
 
 How = Literal["keep", "slice", "pad", "reinit"]
 Patterns = str | Sequence[str]
 
 _LISTED = 3
+_IDLE = " forgave nothing"
 _KINDS = ("missing", "unexpected", "mismatched")
 
 
@@ -91,10 +92,13 @@ class Forgiven:
     """What became of tensors of another size: sentences."""
 
 
-def forgive(found: Found, allow: Allow) -> Forgiven:
-    """Take out of `found` what is allowed, and say what becomes of it."""
+def forgive(found: Found, allow: Allow, wrapper: str = "") -> Forgiven:
+    """Take out of `found` what is allowed, and say what becomes of it.
+
+    `wrapper` is what wrappers put before each of a model's names; patterns may have it or not.
+    """
     forgiven = Forgiven()
-    chosen = _Chosen(forgiven)
+    chosen = _Chosen(forgiven, wrapper)
     for name in chosen.of("missing", allow.missing, {name: target.name for name, target in found.targets.items()}):
         forgiven.kept.append(found.targets.pop(name))
     for name in chosen.of("unexpected", allow.unexpected, {name: name for name in found.sources}):
@@ -105,6 +109,11 @@ def forgive(found: Found, allow: Allow) -> Forgiven:
         _settle(name, found, forgiven, allow.how)
     forgiven.told += _became(forgiven, allow.how)
     return forgiven
+
+
+def is_idle(sentence: str) -> bool:
+    """Whether a sentence of `allowed` is about a pattern that was of no use."""
+    return sentence.endswith(_IDLE)
 
 
 def _became(forgiven: Forgiven, how: How) -> Iterator[str]:
@@ -122,21 +131,23 @@ class _Chosen:
     """Names that patterns choose, and the sentences about it."""
 
     forgiven: Forgiven
+    wrapper: str
 
     def of(self, kind: str, patterns: Patterns, names: dict[str, str]) -> list[str]:
-        """The keys of `names` that a pattern chooses by key or by value."""
+        """The keys of `names` that a pattern chooses by key or by value, or by that without the wrapper."""
         chosen: dict[str, None] = {}
-        spelled = dict.fromkeys([*names, *names.values()])
+        spellings = {key: {key, name, name.removeprefix(self.wrapper)} for key, name in names.items()}
+        spelled = dict.fromkeys(spelling for each in spellings.values() for spelling in each)
         for glob in dict.fromkeys([patterns] if isinstance(patterns, str) else patterns):
             meant = {name for name, _ in found_in(spelled, glob)}
-            here = [key for key, name in names.items() if key in meant or name in meant]
+            here = [key for key, each in spellings.items() if not meant.isdisjoint(each)]
             chosen |= dict.fromkeys(here)
             sentence = f"Allow({kind}=[{shown(glob, 60)!r}])"
             if here:
                 some = listed([shown(names[key], 60) for key in here], _LISTED)
                 self.forgiven.allowed.append(f"{sentence} forgave {counted(len(here), 'tensor')}: {some}")
             else:
-                self.forgiven.allowed.append(f"{sentence} forgave nothing")
+                self.forgiven.allowed.append(f"{sentence}{_IDLE}")
         return list(chosen)
 
 
