@@ -235,6 +235,19 @@ def test_a_class_token_is_never_taken_for_a_patch() -> None:
     )
 
 
+@pytest.mark.parametrize("patterns", [3, None, [3], (glob for glob in ["fc.*"])])
+def test_patterns_that_are_none_are_refused_before_a_file_is_looked_at(patterns: Any) -> None:
+    for kind in ("missing", "unexpected", "mismatched"):
+        with pytest.raises(TypeError, match=f"{kind}= is a pattern or several, as strings"):
+            Allow(**{kind: patterns})
+
+
+def test_a_coverage_is_a_number() -> None:
+    for coverage in ("0.5", None, [0.5]):
+        with pytest.raises(ValueError, match="coverage= is a part of one"):
+            Allow(coverage=coverage)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("how", ["slice", "pad"])
 def test_positions_of_a_picture_that_is_no_square_are_not_cut_as_if_they_were_words(how: str) -> None:
     here, there = ((1, 17, 8), (1, 33, 8)) if how == "pad" else ((1, 33, 8), (1, 17, 8))

@@ -9,7 +9,7 @@ a well-known meaning (`adapting`) are brought into the model's.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
@@ -66,10 +66,12 @@ class Allow:
         if self.how not in get_args(How):
             known = ", ".join(map(repr, get_args(How)))
             raise ValueError(f"how= is one of {known}; got {self.how!r}")
-        if isinstance(self.coverage, bool) or not 0 <= self.coverage <= 1:
+        is_number = isinstance(self.coverage, (int, float)) and not isinstance(self.coverage, bool)
+        if not is_number or not 0 <= self.coverage <= 1:
             raise ValueError(f"coverage= is a part of one, from 0 to 1; got {self.coverage!r}")
         for kind, patterns in zip(_KINDS, (self.missing, self.unexpected, self.mismatched), strict=True):
-            if not isinstance(patterns, str) and not all(isinstance(each, str) for each in patterns):
+            several = patterns if isinstance(patterns, Collection) else [patterns]
+            if not isinstance(patterns, str) and not all(isinstance(each, str) for each in several):
                 raise TypeError(f"{kind}= is a pattern or several, as strings; got {patterns!r}")
             for each in [patterns] if isinstance(patterns, str) else patterns:
                 pattern(each)

@@ -156,7 +156,8 @@ def _pair(target: Target, value: torch.Tensor, refs: Mapping[int, Value], found:
     """As names and shapes had found it, where the model's code does that too."""
     if found is not None and found.target.name == target.name:
         return found
-    return Pair(target.given(tuple(value.shape)), refs.get(id(value)) or _described(target.name, value))
+    source = refs[id(value)] if id(value) in refs else _described(target.name, value)
+    return Pair(target.given(tuple(value.shape)), source)
 
 
 def _described(name: str, value: torch.Tensor | None = None) -> TensorRef:
