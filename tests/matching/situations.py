@@ -83,6 +83,23 @@ TORCHVISION_VIT = replaced(
     ("norm.bias", "encoder.ln.bias"),
     ("head.", "heads.head."),
 )
+HF_VIT = replaced(
+    split_attention(
+        VIT, ".attn.qkv.", (".attention.attention.query.", ".attention.attention.key.", ".attention.attention.value.")
+    ),
+    ("blocks.0.", "encoder.layer.0."),
+    (".attn.proj.", ".attention.output.dense."),
+    (".norm1.", ".layernorm_before."),
+    (".norm2.", ".layernorm_after."),
+    ("mlp.fc1", "intermediate.dense"),
+    ("mlp.fc2", "output.dense"),
+    ("patch_embed.proj", "embeddings.patch_embeddings.projection"),
+    ("cls_token", "embeddings.cls_token"),
+    ("pos_embed", "embeddings.position_embeddings"),
+    ("norm.weight", "layernorm.weight"),
+    ("norm.bias", "layernorm.bias"),
+    ("head.", "classifier."),
+)
 WEIGHT_NORM = {
     "conv.bias": (4,),
     "conv.weight_g": (4, 1, 1),
@@ -152,6 +169,14 @@ SITUATIONS: tuple[Situation, ...] = (
         ["prefix 'backbone.' taken off", "its prefix 'module.' was put before"],
     ),
     # prefixes
+    Situation(
+        "a ViT of transformers for one of timm",
+        {name if name.startswith("classifier") else f"vit.{name}": shape for name, shape in HF_VIT.items()},
+        VIT,
+        "does not fit: 2 missing, 2 unexpected; only the head differs: classifier (10 classes) in the file, "
+        "head (10 classes) in the model",
+        ["pos_embed prefix 'vit.' take"],
+    ),
     Situation(
         "backbone in the file", under("backbone.", resnet()), resnet(), FITS,
         ["found for 44 tensors (certain): prefix 'backbone.' taken off"],

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -228,7 +230,88 @@ def test_positions_of_words_are_rows_also_where_their_number_is_a_square(name: s
 def test_a_class_token_is_never_taken_for_a_patch() -> None:
     match = only((1, 197, 8), (1, 196, 8), "pos_embed", how="slice")
     assert not match
-    assert match.mismatched[0].hint == "one of the two has a class token and the other has none"
+    assert match.mismatched[0].hint == (
+        "the two have other tokens before the patches: 1 and none; rules=[Slice('pos_embed', 1, 1)] leaves it out"
+    )
+
+
+@pytest.mark.parametrize("patterns", [3, None, [3], (glob for glob in ["fc.*"])])
+def test_patterns_that_are_none_are_refused_before_a_file_is_looked_at(patterns: Any) -> None:
+    for kind in ("missing", "unexpected", "mismatched"):
+        with pytest.raises(TypeError, match=f"{kind}= is a pattern or several, as strings"):
+            Allow(**{kind: patterns})
+
+
+def test_a_coverage_is_a_number() -> None:
+    for coverage in ("0.5", None, [0.5]):
+        with pytest.raises(ValueError, match="coverage= is a part of one"):
+            Allow(coverage=coverage)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("how", ["slice", "pad"])
+def test_positions_of_a_picture_that_is_no_square_are_not_cut_as_if_they_were_words(how: str) -> None:
+    here, there = ((1, 17, 8), (1, 33, 8)) if how == "pad" else ((1, 33, 8), (1, 17, 8))
+    for name in ("pos_embed", "decoder_pos_embed", "vit.encoder.pos_embedding"):
+        match = only(here, there, name, how=how)
+        assert not match
+        hint = f"rules=[Interpolate({name!r}, (rows, columns), (rows, columns), kept=tokens)] says which"
+        assert match.mismatched[0].hint == f"positions on a grid that is no square; {hint}"
+    assert only(here, there, "text_pos_embed", how=how)
+
+
+def test_tokens_of_two_kinds_are_counted() -> None:
+    hint = "the two have other tokens before the patches: 1 and 2"
+    assert only((1, 17, 8), (1, 18, 8), "pos_embed", how="pad").mismatched[0].hint == hint
+    hint = "the two have other tokens before the patches: none and 1"
+    assert only((1, 16, 8), (1, 17, 8), "pos_embed", how="pad").mismatched[0].hint == hint
+
+
+def test_volumes_have_channels_as_pictures_have() -> None:
+    match = only((8, 1, 3, 3, 3), (8, 3, 3, 3, 3), "conv1.weight", how="pad")
+    assert match.pairs[0].rule == "1 input channels repeated to 3, in scale"
+
+
+@pytest.mark.parametrize(("old", "new"), [(3, 1), (3, 6)])
+def test_whole_numbers_are_neither_added_up_nor_scaled(old: int, new: int) -> None:
+    import rehydrate as rh
+    from tests.matching.made import saved
+
+    data = {"conv.weight": torch.full((4, old, 5, 5), 100, dtype=torch.int8), "rest": torch.zeros(99)}
+    match = match_weights(
+        rh.open(saved(data)).weights(),
+        targets_of_shapes({"conv.weight": (4, new, 5, 5), "rest": (99,)}),
+        "Net",
+        allow=Allow(mismatched="*", how="pad", coverage=0),
+    )
+    assert not match
+    assert match.mismatched[0].hint.startswith("int8 numbers cannot be")
+
+
+def test_patterns_may_have_the_wrapper_of_a_model_or_not_whoever_put_it_before_the_names(tmp_path: Path) -> None:
+    from rehydrate.matching.rules.mapping import rules_of
+
+    targets = targets_of_shapes({"module.body.weight": (9, 9), "module.fc.weight": (3, 9)})
+    weights = weights_of({"body.weight": (9, 9), "fc.weight": (5, 9), "more.weight": (2, 2)})
+    for glob, left in (("fc.*", "more.*"), ("module.fc.*", "more.*")):
+        allow = Allow(mismatched=glob, unexpected=left)
+        match = match_weights(weights, targets, "Net", allow=allow)
+        assert match
+        match.save(tmp_path / "map.toml")
+        again = match_weights(weights, targets, "Net", rules=rules_of(tmp_path / "map.toml"), allow=allow)
+        assert again
+        assert again.allowed == match.allowed
+
+
+def test_an_error_tells_which_patterns_were_of_no_use() -> None:
+    match = match_weights(
+        weights_of({"body.weight": (9, 9), "fc.weight": (5, 9)}),
+        targets_of_shapes({"body.weight": (9, 9), "fc.weight": (3, 9)}),
+        "Net",
+        allow=Allow(mismatched="fcc.*", missing="*"),
+    )
+    with pytest.raises(MismatchError, match=re.escape("Allow(mismatched=['fcc.*']) forgave nothing")) as error:
+        match.raise_if_bad()
+    assert "['*']" not in str(error.value)
 
 
 def test_windows_of_another_number_of_heads_do_not_fit() -> None:

@@ -14,8 +14,10 @@ from torch import nn
 
 import rehydrate as rh
 from rehydrate.checkpoint.tensor import TensorRef
+from rehydrate.errors import MismatchError
 from rehydrate.matching.match import Match, match_weights
 from rehydrate.matching.rules.mapping import rules_of
+from rehydrate.matching.rules.renaming import Rename
 from rehydrate.matching.rules.rule import apply_rules
 from rehydrate.matching.values import Derived, Joined
 from tests.effort import tried
@@ -183,3 +185,39 @@ def test_whatever_two_sets_of_names_nothing_is_used_twice_and_no_shape_is_wrong(
     values = apply_rules(weights_of({**file, "one.weight": (1,), "one.bias": (1,)}), match.rules).values
     for pair in match.pairs:
         assert values[pair.target.name].shape == pair.target.shape
+
+
+def test_a_prefix_that_says_something_is_proposed_in_the_place_of_another_and_not_put_there() -> None:
+    body = resnet(10)
+    match = match_weights(weights_of(under("bert.", body)), targets_of_shapes(under("roberta.", body)), "Net")
+    assert not match.pairs
+    with pytest.raises(MismatchError, match=r"behind 'bert\.' in the file would fit behind 'roberta\.'") as error:
+        match.raise_if_bad()
+    assert "rules=[Rename('bert.*', 'roberta.*')]" in str(error.value)
+    rules = [Rename("bert.*", "roberta.*")]
+    assert match_weights(weights_of(under("bert.", body)), targets_of_shapes(under("roberta.", body)), "", rules=rules)
+
+
+def test_nothing_is_proposed_between_two_parts_and_two_others() -> None:
+    body = resnet(10)
+    file, model = ({**under(a, body), **under(b, body)} for a, b in (("left.", "right."), ("a.", "b.")))
+    assert not match_weights(weights_of(file), targets_of_shapes(model), "Net").hints
+
+
+def test_a_tensor_without_a_shape_takes_one_under_whatever_name() -> None:
+    data = {"weight": torch.rand(8, 5), "bias": torch.rand(8)}
+    names = {
+        "": ("a.weight", "a.bias"),
+        "behind a prefix": ("backbone.a.weight", "backbone.a.bias"),
+        "wrapped": ("module.a.weight", "module.a.bias"),
+        "of a norm": ("a.gamma", "a.beta"),
+    }
+    for weight, bias in names.values():
+        model = nn.ModuleDict({"a": nn.LazyLinear(8)})
+        file = saved({weight: data["weight"], bias: data["bias"]})
+        assert rh.match(file, model)
+        assert rh.load_into(model, file)
+        assert torch.equal(model["a"].weight, data["weight"])  # type: ignore[arg-type]
+    model = nn.ModuleDict({"a": nn.LazyLinear(8)})
+    rh.load_into(model, saved({"a.kernel": data["weight"].t().contiguous(), "a.bias": data["bias"]}))
+    assert torch.equal(model["a"].weight, data["weight"])  # type: ignore[arg-type]

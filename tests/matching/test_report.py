@@ -174,3 +174,45 @@ def made(shapes: Shapes) -> Any:
     weights = weights_of({"one.w": (2,), "two.w": (2,)})
     one = weights["one.w"]
     return replace(weights, tensors={name: one.named(name) for name in shapes})
+
+
+def test_what_to_write_is_said_where_more_than_a_head_differs_and_is_right() -> None:
+    body = resnet(10)
+    rest = {**linear("cls.a", 2, 3), **linear("cls.b", 2, 3), **linear("cls.c", 2, 3), "cls.d": (2,), "queue": (3, 3)}
+    match = matched({**body, **rest}, {**body, "layer9.0.conv1.weight": (4, 4), "scale": ()})
+    allow = "Allow(missing=['layer9.*', 'scale'], unexpected=['cls.*', 'queue'])"
+    with pytest.raises(MismatchError) as error:
+        match.raise_if_bad()
+    assert error.value.hint.endswith(f"if what differs is meant to, allow={allow}")
+    allowed = Allow(missing=["layer9.*", "scale"], unexpected=["cls.*", "queue"])
+    assert matched({**body, **rest}, {**body, "layer9.0.conv1.weight": (4, 4), "scale": ()}, allow=allowed)
+
+
+def test_names_that_are_patterns_are_written_so_that_they_mean_themselves() -> None:
+    body = resnet(10)
+    match = matched({**body, "extra[0].w": (2,), "extra[0].v": (2,), "x*": (2,)}, body)
+    with pytest.raises(MismatchError, match=r"unexpected=\['extra\[\[\]0\].\*', 'x\[\*\]'\]"):
+        match.raise_if_bad()
+    allow = Allow(unexpected=["extra[[]0].*", "x[*]"])
+    assert matched({**body, "extra[0].w": (2,), "extra[0].v": (2,), "x*": (2,)}, body, allow=allow)
+
+
+def test_a_head_that_is_no_layer_is_named_as_what_it_is() -> None:
+    body = {name: shape for name, shape in resnet(10).items() if not name.startswith("fc")}
+    with pytest.raises(MismatchError, match=r"allow=Allow\(missing=\['head'\]\)"):
+        matched(body, {**body, "head": (4, 10)}).raise_if_bad()
+    assert matched(body, {**body, "head": (4, 10)}, allow=Allow(missing="head"))
+
+
+def test_the_rules_of_a_match_are_found_when_somebody_asks(monkeypatch: pytest.MonkeyPatch) -> None:
+    import rehydrate.matching.match as module
+
+    calls: list[int] = []
+    real = module.found_rules
+    monkeypatch.setattr(module, "found_rules", lambda *args: (calls.append(1), real(*args))[1])
+    match = matched(under("backbone.", resnet(10)), resnet(10))
+    assert match
+    assert str(match)
+    assert not calls
+    assert match.rules == match.rules == (Rename("backbone.*", "*"),)
+    assert calls == [1]

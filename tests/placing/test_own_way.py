@@ -13,6 +13,8 @@ import torch
 from torch import nn
 
 import rehydrate as rh
+from rehydrate.errors import MismatchError
+from rehydrate.rules import Prefix
 
 
 def saved(obj: object) -> bytes:
@@ -294,3 +296,153 @@ def test_a_model_of_ones_own_way_on_the_meta_device_becomes_real() -> None:
     state = mlp()
     rh.load_into(mine, saved(state))
     assert torch.equal(mine.first.weight, state["mlp_0.weight"])
+
+
+class Hooked(nn.Module):
+    """Reads the names that its classifier had before."""
+
+    def __init__(self, classes: int = 3, *, has_ids: bool = False) -> None:
+        super().__init__()
+        self.body = nn.Linear(9, 8)
+        self.fc = nn.Linear(8, classes)
+        if has_ids:
+            self.register_buffer("position_ids", torch.arange(4))
+        self.register_load_state_dict_pre_hook(self.rename)
+
+    @staticmethod
+    def rename(module: nn.Module, state: Any, prefix: str, *rest: Any) -> None:
+        for name in [name for name in state if name.startswith(f"{prefix}old.")]:
+            state[f"{prefix}fc.{name.removeprefix(prefix + 'old.')}"] = state.pop(name)
+
+
+def hooked() -> dict[str, torch.Tensor]:
+    return {name: torch.rand(value.shape) for name, value in Hooked().state_dict().items()}
+
+
+def test_it_is_said_beforehand_that_the_models_code_has_the_last_word() -> None:
+    match = rh.match(saved(hooked()), Hooked())
+    assert "the model loads by code of its own, which has the last word (Hooked.load_state_dict)" in match.told
+
+
+@pytest.mark.parametrize("how", ["keep", "pad", "slice"])
+def test_what_was_allowed_is_told_once_and_as_it_was_found(how: Any) -> None:
+    wanted = 2 if how == "slice" else 5
+    state, allow = {**hooked(), "zz": torch.ones(3)}, rh.Allow(mismatched="fc.*", unexpected="zz", how=how)
+    foreseen = rh.match(saved(state), Hooked(wanted), allow=allow)
+    match = rh.load_into(Hooked(wanted), saved(state), allow=allow)
+    assert match
+    assert match.to_dict() | {"told": 0} == foreseen.to_dict() | {"told": 0}
+    assert match.used == foreseen.used
+
+
+def test_a_layer_begins_anew_in_a_model_of_its_own_way_too() -> None:
+    model = Hooked(5)
+    before = model.fc.weight.detach().clone()
+    data = saved(hooked())
+    torch.manual_seed(3)
+    match = rh.load_into(model, data, allow=rh.Allow(mismatched="fc.*", how="reinit"))
+    assert "of another size, 2 tensors: to be initialised anew" in match.told
+    torch.manual_seed(3)
+    assert torch.equal(model.fc.weight, nn.Linear(8, 5).weight)
+    assert not torch.equal(model.fc.weight, before)
+
+
+def test_a_layer_that_began_anew_is_put_back_if_the_load_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = Hooked(5)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    monkeypatch.setattr("rehydrate.placing.own_way._write", lambda *args: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        rh.load_into(model, saved(hooked()), allow=rh.Allow(mismatched="fc.*", how="reinit"))
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_a_part_of_a_tensor_is_filled_on_the_meta_device_too() -> None:
+    with torch.device("meta"):
+        model = Hooked(5)
+    state = hooked()
+    match = rh.load_into(model, saved(state), allow=rh.Allow(mismatched="fc.*", how="pad"))
+    assert match.coverage < 1
+    assert torch.equal(model.fc.weight[:3], state["fc.weight"])
+    assert not model.fc.weight[3:].any()
+
+
+def test_the_names_that_more_comes_of_are_taken_and_not_the_first_that_are_forgiven() -> None:
+    class Normed(Hooked):
+        def __init__(self) -> None:
+            super().__init__()
+            self.norm = nn.LayerNorm(8)
+
+    state = {
+        name.replace("norm.weight", "norm.gamma"): torch.rand(v.shape) for name, v in Normed().state_dict().items()
+    }
+    model = Normed()
+    match = rh.load_into(model, saved(state), allow=rh.Allow("*", "*", "*"))
+    assert not match.kept
+    assert torch.equal(model.norm.weight, state["norm.gamma"])
+
+
+def test_buffers_that_a_constructor_computes_come_and_go() -> None:
+    ids = {"position_ids": torch.arange(4)}
+    assert [one.name for one in rh.load_into(Hooked(), saved({**hooked(), **ids})).ignored] == ["position_ids"]
+    assert [one.name for one in rh.load_into(Hooked(has_ids=True), saved(hooked())).computed] == ["position_ids"]
+
+
+def test_a_tied_tensor_needs_one_of_its_names() -> None:
+    class Tied(Hooked):
+        def __init__(self) -> None:
+            super().__init__()
+            self.again = nn.Linear(9, 8)
+            self.again.weight = self.body.weight
+
+    state = {name: torch.rand(value.shape) for name, value in Tied().state_dict().items() if name != "again.weight"}
+    match = rh.load_into(Tied(), saved(state))
+    assert "1 tensor filled under another name: again.weight is body.weight" in match.told
+
+
+class Turned(nn.Module):
+    """Its first layout had the matrix the other way round, which no shape tells."""
+
+    _version = 2
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(4, 4))
+
+    def _load_from_state_dict(self, state: Any, prefix: str, metadata: Any, *rest: Any) -> None:
+        if metadata.get("version", 1) < 2 and f"{prefix}weight" in state:
+            state[f"{prefix}weight"] = state[f"{prefix}weight"].t()
+        super()._load_from_state_dict(state, prefix, metadata, *rest)
+
+
+@pytest.mark.parametrize("rules", [(), Prefix(remove="backbone.")])
+def test_the_versions_of_layouts_are_found_behind_a_prefix(rules: Any) -> None:
+    whole = nn.ModuleDict({"backbone": nn.Sequential(Turned())})
+    nn.init.normal_(whole["backbone"][0].weight)  # type: ignore[index]
+    model = nn.Sequential(Turned())
+    rh.load_into(model, saved(whole.state_dict()), rules=rules)
+    assert torch.equal(model[0].weight, whole["backbone"][0].weight)  # type: ignore[index,arg-type]
+
+
+@pytest.mark.parametrize("rules", [(), Prefix(remove="backbone.")])
+def test_extra_state_is_found_behind_a_prefix(rules: Any) -> None:
+    class Noted(nn.Linear):
+        note = 0
+
+        def get_extra_state(self) -> Any:
+            return {"note": self.note}
+
+        def set_extra_state(self, state: Any) -> None:
+            self.note = state["note"]
+
+    inner = Noted(3, 3)
+    inner.note = 7
+    model = nn.Sequential(Noted(3, 3))
+    rh.load_into(model, saved(nn.ModuleDict({"backbone": nn.Sequential(inner)}).state_dict()), rules=rules)
+    assert model[0].note == 7
+
+
+def test_a_sparse_tensor_for_a_dense_one_is_refused_in_our_words() -> None:
+    model = nn.Linear(3, 3)
+    state = {"weight": torch.eye(3).to_sparse(), "bias": torch.ones(3)}
+    with pytest.raises(MismatchError, match=r"weight is torch.sparse_coo in the file, and torch.strided in the model"):
+        rh.load_into(model, saved(state))

@@ -13,6 +13,7 @@ import re
 
 from rehydrate.matching.pairs import Pair, Target
 from rehydrate.matching.values import Value, interpolated, repeated, sliced, summed
+from rehydrate.text import shown
 
 __all__ = ["adapted"]
 
@@ -22,8 +23,9 @@ _TOKENS = (0, 1, 2)
 """Tokens before the patches: none, a class, a class and a distillation token."""
 
 _POSITIONS = re.compile(
-    r"(?:^|\.)(?:pos_embed|pos_embedding|position_embeddings?|positional_embedding|embed_positions)(?:\.weight)?$"
+    r"(?:^|[._])(?:pos_embed|pos_embedding|position_embeddings?|positional_embedding|embed_positions)(?:\.weight)?$"
 )
+_SPOKEN = re.compile(r"text|word|language")
 _WORDS = re.compile(r"text|token|decoder|word|language|bert")
 _SIGHT = re.compile(r"vis|image|patch|vit|pixel")
 _BIAS = "relative_position_bias_table"
@@ -41,23 +43,27 @@ def adapted(target: Target, source: Value, *, may_slice: bool) -> Pair | str | N
     name = target.name if len(target.name) <= _LONGEST else ""
     if name.endswith(_BIAS):
         return _window(target, source)
-    if _POSITIONS.search(name) and len(shape) in (2, 3):
+    if _POSITIONS.search(name) and len(shape) in (2, 3) and not _SPOKEN.search(name):
         return _grid(target, source, name)
-    if len(shape) == 4:
+    if len(shape) in (4, 5):
         return _channels(target, source, may_slice)
     return None
 
 
 def _channels(target: Target, source: Value, may_slice: bool) -> Pair | str | None:
-    """A convolution for a picture of other channels."""
+    """A convolution for a picture, or a volume of them, of other channels."""
     here, there = source.shape, target.shape
-    if len(here) != 4 or (here[0], here[2:]) != (there[0], there[2:]) or not 0 < here[1] <= _CHANNELS or not there[1]:
+    is_alike = len(here) == len(there) and (here[0], here[2:]) == (there[0], there[2:])
+    if not is_alike or not 0 < here[1] <= _CHANNELS or not there[1]:
         return None
     old, new = here[1], there[1]
-    if new == 1:
-        return Pair(target, summed(source, 1, 1), f"{old} input channels added up into one", "likely")
-    if new > old:
-        return Pair(target, repeated(source, 1, new), f"{old} input channels repeated to {new}, in scale", "likely")
+    try:
+        if new == 1:
+            return Pair(target, summed(source, 1, 1), f"{old} input channels added up into one", "likely")
+        if new > old:
+            return Pair(target, repeated(source, 1, new), f"{old} input channels repeated to {new}, in scale", "likely")
+    except ValueError as error:
+        return str(error)
     if may_slice:
         return Pair(target, sliced(source, 1, 0, new), f"the first {new} of {old} input channels", "likely")
     return f"{old} input channels become {new} only with how='slice'"
@@ -74,8 +80,8 @@ def _grid(target: Target, source: Value, name: str) -> Pair | str | None:
     if kept == 0 and name.endswith(".weight") and (_WORDS.search(name) or not _SIGHT.search(name)):
         return None  # rows of words, whose number happens to be a square
     if kept is None:
-        both = any(_side(old - tokens) for tokens in _TOKENS) and any(_side(new - tokens) for tokens in _TOKENS)
-        return "one of the two has a class token and the other has none" if both and axis else None
+        # Of words, `[N, C]`, the first rows are the first words; of a picture, `[1, N, C]`, they would be other places.
+        return _unknown_grid(old, new, target.name) if axis else None
     grid, onto = (_side(old - kept),) * 2, (_side(new - kept),) * 2
     tokens = f", {kept} token{'s' * (kept > 1)} kept" if kept else ""
     try:
@@ -85,6 +91,18 @@ def _grid(target: Target, source: Value, name: str) -> Pair | str | None:
     return Pair(
         target, value, f"positions interpolated from {grid[0]}x{grid[1]} to {onto[0]}x{onto[1]}{tokens}", "likely"
     )
+
+
+def _unknown_grid(old: int, new: int, name: str) -> str:
+    """Why positions of a picture cannot be resampled, and what tells how."""
+    tokens = [next((kept for kept in _TOKENS if _side(number - kept)), None) for number in (old, new)]
+    if None in tokens:
+        rule = f"Interpolate({shown(name, 60)!r}, (rows, columns), (rows, columns), kept=tokens)"
+        return f"positions on a grid that is no square; rules=[{rule}] says which"
+    before = " and ".join(f"{count or 'none'}" for count in tokens)
+    rule = f"Slice({shown(name, 60)!r}, 1, {tokens[0]})"
+    drop = f"; rules=[{rule}] leaves {'it' if tokens[0] == 1 else 'them'} out" if tokens[0] and not tokens[1] else ""
+    return f"the two have other tokens before the patches: {before}{drop}"
 
 
 def _window(target: Target, source: Value) -> Pair | str | None:

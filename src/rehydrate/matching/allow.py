@@ -9,7 +9,7 @@ a well-known meaning (`adapting`) are brought into the model's.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
@@ -20,12 +20,13 @@ from rehydrate.matching.rules.patterns import found_in, pattern
 from rehydrate.matching.values import Value, sliced
 from rehydrate.text import counted, listed, shown
 
-__all__ = ["Allow", "Forgiven", "How", "forgive"]
+__all__ = ["Allow", "Forgiven", "How", "forgive", "is_idle"]
 
 How = Literal["keep", "slice", "pad", "reinit"]
 Patterns = str | Sequence[str]
 
 _LISTED = 3
+_IDLE = " forgave nothing"
 _KINDS = ("missing", "unexpected", "mismatched")
 
 
@@ -65,10 +66,12 @@ class Allow:
         if self.how not in get_args(How):
             known = ", ".join(map(repr, get_args(How)))
             raise ValueError(f"how= is one of {known}; got {self.how!r}")
-        if isinstance(self.coverage, bool) or not 0 <= self.coverage <= 1:
+        is_number = isinstance(self.coverage, (int, float)) and not isinstance(self.coverage, bool)
+        if not is_number or not 0 <= self.coverage <= 1:
             raise ValueError(f"coverage= is a part of one, from 0 to 1; got {self.coverage!r}")
         for kind, patterns in zip(_KINDS, (self.missing, self.unexpected, self.mismatched), strict=True):
-            if not isinstance(patterns, str) and not all(isinstance(each, str) for each in patterns):
+            several = patterns if isinstance(patterns, Collection) else [patterns]
+            if not isinstance(patterns, str) and not all(isinstance(each, str) for each in several):
                 raise TypeError(f"{kind}= is a pattern or several, as strings; got {patterns!r}")
             for each in [patterns] if isinstance(patterns, str) else patterns:
                 pattern(each)
@@ -91,10 +94,13 @@ class Forgiven:
     """What became of tensors of another size: sentences."""
 
 
-def forgive(found: Found, allow: Allow) -> Forgiven:
-    """Take out of `found` what is allowed, and say what becomes of it."""
+def forgive(found: Found, allow: Allow, wrapper: str = "") -> Forgiven:
+    """Take out of `found` what is allowed, and say what becomes of it.
+
+    `wrapper` is what wrappers put before each of a model's names; patterns may have it or not.
+    """
     forgiven = Forgiven()
-    chosen = _Chosen(forgiven)
+    chosen = _Chosen(forgiven, wrapper)
     for name in chosen.of("missing", allow.missing, {name: target.name for name, target in found.targets.items()}):
         forgiven.kept.append(found.targets.pop(name))
     for name in chosen.of("unexpected", allow.unexpected, {name: name for name in found.sources}):
@@ -105,6 +111,11 @@ def forgive(found: Found, allow: Allow) -> Forgiven:
         _settle(name, found, forgiven, allow.how)
     forgiven.told += _became(forgiven, allow.how)
     return forgiven
+
+
+def is_idle(sentence: str) -> bool:
+    """Whether a sentence of `allowed` is about a pattern that was of no use."""
+    return sentence.endswith(_IDLE)
 
 
 def _became(forgiven: Forgiven, how: How) -> Iterator[str]:
@@ -122,21 +133,23 @@ class _Chosen:
     """Names that patterns choose, and the sentences about it."""
 
     forgiven: Forgiven
+    wrapper: str
 
     def of(self, kind: str, patterns: Patterns, names: dict[str, str]) -> list[str]:
-        """The keys of `names` that a pattern chooses by key or by value."""
+        """The keys of `names` that a pattern chooses by key or by value, or by that without the wrapper."""
         chosen: dict[str, None] = {}
-        spelled = dict.fromkeys([*names, *names.values()])
+        spellings = {key: {key, name, name.removeprefix(self.wrapper)} for key, name in names.items()}
+        spelled = dict.fromkeys(spelling for each in spellings.values() for spelling in each)
         for glob in dict.fromkeys([patterns] if isinstance(patterns, str) else patterns):
             meant = {name for name, _ in found_in(spelled, glob)}
-            here = [key for key, name in names.items() if key in meant or name in meant]
+            here = [key for key, each in spellings.items() if not meant.isdisjoint(each)]
             chosen |= dict.fromkeys(here)
             sentence = f"Allow({kind}=[{shown(glob, 60)!r}])"
             if here:
                 some = listed([shown(names[key], 60) for key in here], _LISTED)
                 self.forgiven.allowed.append(f"{sentence} forgave {counted(len(here), 'tensor')}: {some}")
             else:
-                self.forgiven.allowed.append(f"{sentence} forgave nothing")
+                self.forgiven.allowed.append(f"{sentence}{_IDLE}")
         return list(chosen)
 
 

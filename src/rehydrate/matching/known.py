@@ -53,9 +53,10 @@ KNOWN: tuple[Known, ...] = (
         # google-research/bert: variables in scopes, kernels [in, out]. transformers' converter reads them so.
         "TensorFlow's names",
         _changes(
+            # transformers' ViT has `embeddings.position_embeddings`, too, and there it is a parameter itself.
+            ("_embeddings", r"(^|/)(word|position|token_type)_embeddings$", r"\1\2_embeddings.weight"),
             ("/", r"/", "."),
             ("layer_", r"(^|\.)layer_(\d+)(?=\.)", r"\1layer.\2"),
-            ("_embeddings", r"(^|\.)(word|position|token_type)_embeddings$", r"\1\2_embeddings.weight"),
             ("output_weights", r"^output_weights$", "classifier.weight"),
             ("output_bias", r"^output_bias$", "classifier.bias"),
             ("output_weights", r"\.output_weights$", ".weight"),

@@ -8,15 +8,16 @@ itself (`report`), is false while anything is wrong, and knows the rules that it
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cache
 from typing import Any
 
 from rehydrate.checkpoint.tensor import TensorRef
 from rehydrate.checkpoint.weights import Weights
 from rehydrate.checkpoint.wrappers import front
 from rehydrate.errors import MismatchError
-from rehydrate.matching.allow import Allow, forgive
+from rehydrate.matching.allow import Allow, forgive, is_idle
 from rehydrate.matching.heads import head_of
 from rehydrate.matching.matcher import Found, find
 from rehydrate.matching.pairs import Mismatch, Pair, Target, elements
@@ -59,9 +60,6 @@ class Match:
     """How many of `pairs` are of another size than the checkpoint's, because that was allowed."""
     allowed: tuple[str, ...] = ()
     """Each pattern of `Allow`, and what it forgave: sentences."""
-    rules: tuple[Rule, ...] = ()
-    """What, applied to the checkpoint's weights with `apply_rules`, gives the names and shapes of the model; what was
-    allowed is not in them."""
     floor: float = 0.0
     """The part of the parameters below which a match is false whatever was allowed."""
     head: str = ""
@@ -72,6 +70,8 @@ class Match:
     """Tensors of the checkpoint."""
     used: int = 0
     """Tensors of the checkpoint that the model gets something of."""
+    find_rules: Callable[[], tuple[Rule, ...]] = field(default=tuple, compare=False)
+    """Gives `rules`; most loads never ask for them."""
 
     def __bool__(self) -> bool:
         return self.is_covered and not (self.missing or self.unexpected or self.mismatched or self.complaints)
@@ -88,6 +88,13 @@ class Match:
             + elements(self.computed)
         )
         return filled / every if every else 1.0
+
+    @property
+    def rules(self) -> tuple[Rule, ...]:
+        """What, applied to the checkpoint's weights with `apply_rules`, gives the names and shapes of the model; what
+        was allowed is not in them.
+        """
+        return self.find_rules()
 
     @property
     def tensors(self) -> int:
@@ -157,7 +164,9 @@ class Match:
             return
         raise MismatchError(
             f"the checkpoint does not fit {self.model}: {wrong_counts(self)} (Error(s) in loading state_dict)",
-            found="\n".join(problems(self)),
+            found="\n".join(
+                [*problems(self), *(text for text in self.allowed if is_idle(text) and "['*']" not in text)]
+            ),
             hint=advice(self),
         )
 
@@ -200,7 +209,7 @@ def match_weights(
     found = find(values, by_name)
     told += found.told
     head = head_of(found, list(by_name))
-    forgiven = forgive(found, allow)
+    forgiven = forgive(found, allow, front([target.name for target in targets]))
     told += forgiven.told
     pairs = found.pairs | forgiven.pairs
     is_changed = len(found.pairs) != len(pairs) or bool(found.renamed)
@@ -219,7 +228,7 @@ def match_weights(
         ignored=_named(found.aside),
         resized=len(forgiven.pairs),
         allowed=tuple(forgiven.allowed),
-        rules=(*rules, *found_rules(values, by_name, found)),
+        find_rules=cache(lambda: (*rules, *found_rules(values, by_name, found))),
         floor=allow.coverage,
         head=head,
         hints=tuple(found.hints),
@@ -228,15 +237,22 @@ def match_weights(
     )
 
 
-def forgiven(match: Match, plain: Match, allow: Allow) -> Match:
+def forgiven(match: Match, plain: Match, allow: Allow, wrapper: str = "") -> Match:
     """A match that a model's own code came to, with what is allowed forgiven.
 
-    `plain` is what names and shapes alone had come to: what was kept or brought to another size there still is.
+    `plain` is what names and shapes alone had come to: what was kept, brought to another size, computed or of no use
+    there still is. `wrapper` stands before each of the names that the code was given.
     """
-    kept = {target.name: target for target in plain.kept}
-    missing = {target.name: target for target in match.missing if target.name not in kept}
-    found = Found({value.name: value for value in match.unexpected}, missing)
-    more = forgive(found, allow)
+    kept = {target.name for target in plain.kept}
+    computed = {target.name for target in plain.computed}
+    aside, ignored = ({value.name for value in values} for values in (plain.aside, plain.ignored))
+    wanted = {target.name: target for target in match.missing if target.name not in kept | computed}
+    given = {value.name.removeprefix(wrapper): value for value in match.unexpected}
+    found = Found({name: value for name, value in given.items() if name not in aside | ignored}, wanted)
+    more = forgive(found, allow, wrapper)
+    used = {text.partition(" forgave ")[0]: text for text in plain.allowed if not is_idle(text)}
+    allowed = [text for text in more.allowed if not (is_idle(text) and text.partition(" forgave ")[0] in used)]
+    left = [*found.sources.values(), *plain.aside, *more.aside.values(), *plain.ignored]
     return replace(
         match,
         missing=tuple(found.targets.values()),
@@ -244,13 +260,15 @@ def forgiven(match: Match, plain: Match, allow: Allow) -> Match:
         kept=(*(target for target in match.missing if target.name in kept), *more.kept),
         reinitialised=plain.reinitialised,
         aside=(*plain.aside, *more.aside.values()),
+        computed=tuple(target for target in match.missing if target.name in computed),
+        ignored=plain.ignored,
         resized=plain.resized,
-        allowed=tuple(dict.fromkeys((*(text for text in plain.allowed if "nothing" not in text), *more.allowed))),
-        rules=plain.rules,
+        allowed=tuple(dict.fromkeys((*used.values(), *allowed))),
+        find_rules=plain.find_rules,
         floor=plain.floor,
         head=plain.head,
         in_file=plain.in_file,
-        used=plain.used,
+        used=max(plain.in_file - len(left), 0),
     )
 
 

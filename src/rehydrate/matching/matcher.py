@@ -20,7 +20,8 @@ from rehydrate.matching.computed import COUNTER, computed, reason
 from rehydrate.matching.fused import fusions
 from rehydrate.matching.known import Known, common_names, is_kernel, is_slot, words
 from rehydrate.matching.pairs import Mismatch, Pair, Target
-from rehydrate.matching.prefixes import Rivals, Shift, find_shift
+from rehydrate.matching.prefixes import Rivals, Shift, find_shift, proposal
+from rehydrate.matching.rules.patterns import escaped
 from rehydrate.matching.values import Value, permuted, reshaped
 from rehydrate.text import counted, listed, shown
 
@@ -100,9 +101,9 @@ def _by_name(found: Found) -> None:
             continue
         target = found.targets.pop(name)
         del found.sources[name]
-        value = source if source.shape == target.shape else _number(source, target)
+        value = source if target.takes(source.shape) else _number(source, target)
         if value is not None:
-            found.pairs[name] = Pair(target, value)
+            found.pairs[name] = Pair(target.given(value.shape), value)
         else:
             found.mismatched[name] = Mismatch(target, source, _turned(source, target))
 
@@ -157,6 +158,7 @@ def _by_likeness(found: Found) -> None:
         _by_prefix(found, likeness)
         _by_fusion(found, likeness)
         _note_other_sizes(found, likeness)
+        _propose_prefix(found, likeness)
     rules = Counter(pair.rule for pair in found.pairs.values())
     del rules["by name"]
     sure = {pair.rule: pair.sure for pair in found.pairs.values()}
@@ -188,7 +190,7 @@ def _pair_alike(found: Found, likeness: _Likeness) -> None:
             continue
         del likeness.sources[now], likeness.targets[now]
         rule, sure = _said(likeness, (source,), (target,), ["kernels turned"] if order else [])
-        found.pairs[target] = Pair(found.targets.pop(target), made, rule, sure)
+        found.pairs[target] = Pair(found.targets.pop(target).given(made.shape), made, rule, sure)
         del found.sources[source]
         found.renamed[source] = target
         if order:
@@ -197,14 +199,14 @@ def _pair_alike(found: Found, likeness: _Likeness) -> None:
 
 def _made(found: Found, source: str, target: str) -> tuple[Value | None, tuple[int, ...]]:
     """What the target gets of the source, and the order that its dimensions were brought into, if in another."""
-    value, wanted = found.sources[source], found.targets[target].shape
+    value, wanted = found.sources[source], found.targets[target]
     if is_kernel(source) != is_kernel(target):
-        order = _KERNELS.get(len(wanted), ())
+        order = _KERNELS.get(len(value.shape), ())
         back = tuple(order.index(axis) for axis in range(len(order)))
         order = order if is_kernel(source) else back
-        if len(value.shape) == len(wanted) == len(order) and tuple(value.shape[axis] for axis in order) == wanted:
+        if order and wanted.takes(tuple(value.shape[axis] for axis in order)):
             return permuted(value, order), order
-    return (value, ()) if value.shape == wanted else (None, ())
+    return (value, ()) if wanted.takes(value.shape) else (None, ())
 
 
 def _said(likeness: _Likeness, sources: tuple[str, ...], targets: tuple[str, ...], more: list[str]) -> tuple[str, str]:
@@ -263,6 +265,24 @@ def _front(names: Iterable[str], prefix: str) -> str:
         return prefix
     fronts = {"".join(_COMPONENT.findall(name, 0, _LONGEST_FRONT)[:count]) for name in names}
     return fronts.pop() if len(fronts) == 1 else prefix
+
+
+def _propose_prefix(found: Found, likeness: _Likeness) -> None:
+    """Say it where names agree behind two prefixes that may be of different things."""
+
+    def fits(source: str, target: str) -> bool:
+        return _made(found, likeness.sources[source], likeness.targets[target])[0] is not None
+
+    sources = [now for now, name in likeness.sources.items() if name in found.sources]
+    targets = [now for now, name in likeness.targets.items() if name in found.targets]
+    shift = proposal(sources, targets, fits) if sources and targets and not found.hints else None
+    if shift is None:
+        return
+    told = _as_spelled(shift, likeness)
+    old, new = escaped(told.remove), escaped(told.add)
+    if shown(old, 60) == old and shown(new, 60) == new:
+        what = f"{counted(shift.fit, 'tensor')} behind {old!r} in the file would fit behind {new!r} in the model"
+        found.hints.append(f"{what}; if the two are one, rules=[Rename({old + '*'!r}, {new + '*'!r})]")
 
 
 def _by_fusion(found: Found, likeness: _Likeness) -> None:

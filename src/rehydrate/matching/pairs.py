@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rehydrate.matching.values import Value
 
@@ -19,6 +19,16 @@ class Target:
     shape: tuple[int, ...]
     dtype: str
     is_parameter: bool
+    is_lazy: bool = False
+    """It has no shape yet, and takes whatever it is given."""
+
+    def takes(self, shape: tuple[int, ...]) -> bool:
+        """Whether something of this shape fits."""
+        return shape == self.shape or self.is_lazy
+
+    def given(self, shape: tuple[int, ...]) -> Target:
+        """The same when it has got something of this shape."""
+        return replace(self, shape=shape, is_lazy=False) if self.is_lazy else self
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,12 +13,12 @@ number of names, whatever they are.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from rehydrate.text import shown
 
-__all__ = ["Rivals", "Shift", "find_shift"]
+__all__ = ["Rivals", "Shift", "find_shift", "proposal"]
 
 _DEEPEST = 8
 """Components of a prefix; a name may have a million."""
@@ -110,6 +110,16 @@ def find_shift(sources: Sequence[str], targets: Sequence[str], fits: Fits) -> Sh
     return best
 
 
+def proposal(sources: Sequence[str], targets: Sequence[str], fits: Fits) -> Shift | None:
+    """One prefix for another where both say something: `bert.` for `roberta.`. To be proposed, and not to be done."""
+    votes = _votes_for_two(sources, targets, lambda one, other: one != other)
+    for (remove, add), count in votes.most_common(1):
+        shift = _shift(remove, add, sources, dict.fromkeys(targets), fits)
+        if shift.fit >= max(_FEW, _ENOUGH * min(len(sources), len(targets))) and shift.fit >= _PART * count:
+            return shift
+    return None
+
+
 def _votes(sources: Mapping[str, None], targets: Mapping[str, None]) -> Counter[tuple[str, str]]:
     votes: Counter[tuple[str, str]] = Counter()
     for name in sources:
@@ -117,18 +127,27 @@ def _votes(sources: Mapping[str, None], targets: Mapping[str, None]) -> Counter[
             if name[at:] in targets:
                 votes[name[:at], ""] += 1
                 break
-    ends: dict[str, str | None] = {}
     for name in targets:
         for at in _cuts(name):
             if name[at:] in sources:
                 votes["", name[:at]] += 1
                 break
+    return votes + _votes_for_two(sources, targets, lambda one, other: _says_nothing(one) or _says_nothing(other))
+
+
+def _votes_for_two(
+    sources: Iterable[str], targets: Iterable[str], may_be: Callable[[str, str], bool]
+) -> Counter[tuple[str, str]]:
+    """Votes for a prefix in the place of another."""
+    votes: Counter[tuple[str, str]] = Counter()
+    ends: dict[str, str | None] = {}
+    for name in targets:
         for at in _cuts(name):
             ends[name[at:]] = None if name[at:] in ends else name[:at]
     for name in sources:
         for at in _cuts(name):
             add = ends.get(name[at:])
-            if add and (_says_nothing(name[:at]) or _says_nothing(add)):
+            if add and may_be(name[:at], add):
                 votes[name[:at], add] += 1
                 break
     return votes

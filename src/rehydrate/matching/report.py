@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 from rehydrate.matching.computed import COUNTER
 from rehydrate.matching.pairs import Pair, Target
 from rehydrate.matching.rules.folding import grouped
+from rehydrate.matching.rules.patterns import escaped
 from rehydrate.matching.values import Value
-from rehydrate.text import counted, dimensions, listed, nearest, shown
+from rehydrate.text import counted, dimensions, nearest, shown
 
 if TYPE_CHECKING:
     from rehydrate.matching.match import Match
@@ -24,6 +25,9 @@ __all__ = ["advice", "problems", "report", "totals", "verdict", "wrong_counts"]
 _LISTED = 10
 """Names of each kind that a message shows; there may be ten thousand."""
 _ALLOWED = 3
+"""Patterns of each kind that are proposed."""
+_DEEPEST = 8
+"""Components that such a pattern begins with; a name may have a million."""
 _ROWS = 12
 _SENTENCES = 12
 _RULE = 32
@@ -176,7 +180,51 @@ def advice(match: Match) -> str:
         return _advice_on_head(match)
     if match.mismatched and not match.missing and not match.unexpected:
         return "build the model with the sizes of the checkpoint"
-    return "compare the two lists: `rehydrate FILE` shows what the file holds"
+    return f"compare the two lists: `rehydrate FILE` shows what the file holds{_advice_on_rest(match)}"
+
+
+def _advice_on_rest(match: Match) -> str:
+    """What to write where the rest of the model is meant to keep its own, if that is little to write."""
+    if match.complaints or not match.is_covered:
+        return ""
+    taken = [pair.target.name for pair in match.pairs]
+    used = [pair.source.name for pair in match.pairs]
+    kinds = (
+        ("missing", _apart_from(taken, [target.name for target in match.missing])),
+        ("unexpected", _apart_from(used, [value.name for value in match.unexpected])),
+        ("mismatched", _apart_from(taken, [wrong.target.name for wrong in match.mismatched])),
+    )
+    globs = [glob for _, each in kinds for glob in each]
+    if any(len(each) > _ALLOWED for _, each in kinds) or any(shown(glob, 60) != glob for glob in globs):
+        return ""
+    return f"; if what differs is meant to, allow={_allow(kinds)}"
+
+
+def _allow(kinds: Iterable[tuple[str, Sequence[str]]]) -> str:
+    """`Allow(missing=['fc.*'])`, of patterns."""
+    return f"Allow({', '.join(f'{kind}={list(globs)!r}' for kind, globs in kinds if globs)})"
+
+
+def _apart_from(others: Iterable[str], names: Sequence[str]) -> list[str]:
+    """The few patterns that mean these names and none of the others."""
+    if not names:
+        return []
+    fronts = {front for name in others for front in _fronts(name)}
+    globs: dict[str, None] = {}
+    for name in names:
+        front = next((front for front in _fronts(name) if front not in fronts), None)
+        globs[escaped(name) if front is None else f"{escaped(front)}*"] = None
+    return list(globs)
+
+
+def _fronts(name: str) -> Iterator[str]:
+    """What a name begins with, in whole components."""
+    at = 0
+    for _ in range(_DEEPEST):
+        at = name.find(".", at) + 1
+        if not at:
+            return
+        yield name[:at]
 
 
 def _advice_on_head(match: Match) -> str:
@@ -185,16 +233,10 @@ def _advice_on_head(match: Match) -> str:
     unexpected = _layers(value.name for value in match.unexpected)
     mismatched = _layers(wrong.target.name for wrong in match.mismatched)
     if len(missing) == len(unexpected) == 1 and _shapes(match.missing) == _shapes(match.unexpected):
-        old, new = (repr(f"{shown(names[0], 60)}.*") for names in (unexpected, missing))
-        return f"the two have one shape: rules=[Rename({old}, {new})]"
-    kinds = ("missing", missing), ("unexpected", unexpected), ("mismatched", mismatched)
-    allowed = ", ".join(
-        f"{kind}=[{listed([repr(f'{shown(name, 60)}.*') for name in names], _ALLOWED)}]"
-        for kind, names in kinds
-        if names
-    )
+        return f"the two have one shape: rules=[Rename({unexpected[0]!r}, {missing[0]!r})]"
+    allow = _allow((("missing", missing), ("unexpected", unexpected), ("mismatched", mismatched)))
     start = "build the model with the sizes of the checkpoint, or keep" if mismatched else "keep"
-    return f"{start} the model's own: allow=Allow({allowed})"
+    return f"{start} the model's own: allow={allow}"
 
 
 def _shapes(tensors: Sequence[Target | Value]) -> list[tuple[str, tuple[int, ...]]]:
@@ -208,8 +250,9 @@ def _is_in_the_way(match: Match) -> bool:
 
 
 def _layers(names: Iterable[str]) -> list[str]:
-    """The modules that tensors are in."""
-    return list(dict.fromkeys(name.rpartition(".")[0] or name for name in names))
+    """Patterns of the modules that tensors are in; of a tensor in none, its name."""
+    layers = ((name.rpartition(".")[0], name) for name in names)
+    return list(dict.fromkeys(f"{escaped(shown(layer, 60))}.*" if layer else escaped(name) for layer, name in layers))
 
 
 def _keys(what: str, names: Sequence[str], others: Sequence[str]) -> str:

@@ -24,6 +24,9 @@ __all__ = [
 ]  # fmt: skip
 
 
+_WITH_FRACTIONS = ("float", "complex")
+
+
 @dataclass(frozen=True, slots=True)
 class Permuted:
     """The dimensions in another order, as of `torch.permute`."""
@@ -216,6 +219,8 @@ def interpolated(value: Value, *, axis: int, kept: int = 0, grid: Sequence[int],
 def summed(value: Value, axis: int, groups: int) -> Value:
     """Added up along one dimension, so that `groups` elements of it remain."""
     _check_axis(value, axis)
+    if value.dtype.kind not in _WITH_FRACTIONS:  # small whole numbers would run over
+        raise ValueError(f"{value.dtype} numbers cannot be added up")
     if groups < 1 or value.shape[axis] % groups:
         raise ValueError(f"{value.shape[axis]} elements cannot be added up in {groups} groups of equal length")
     return Derived(value.name, Summed(axis, groups), (value,), _with(value.shape, axis, groups), value.dtype)
@@ -224,6 +229,8 @@ def summed(value: Value, axis: int, groups: int) -> Value:
 def repeated(value: Value, axis: int, length: int) -> Value:
     """Repeated along one dimension and scaled, so that what sums over it gives the same for repeated input."""
     _check_axis(value, axis)
+    if value.dtype.kind not in _WITH_FRACTIONS:
+        raise ValueError(f"{value.dtype} numbers cannot be brought to another scale")
     if not value.shape[axis] or length < 1:
         raise ValueError(f"{dimensions(value.shape)} cannot be repeated along dimension {axis}")
     return Derived(value.name, Repeated(axis), (value,), _with(value.shape, axis, length), value.dtype)

@@ -13,7 +13,7 @@ from rehydrate.matching.match import Match
 from rehydrate.placing.dtypes import dtype_of
 from rehydrate.text import counted
 
-__all__ = ["replace_tensors", "told_after"]
+__all__ = ["cast_floating", "replace_tensors", "told_after"]
 
 
 def replace_tensors(model: nn.Module, made: Mapping[int, torch.Tensor]) -> None:
@@ -22,6 +22,15 @@ def replace_tensors(model: nn.Module, made: Mapping[int, torch.Tensor]) -> None:
         tables: tuple[dict[str, Any], ...] = (module._parameters, module._buffers)
         for table in tables:
             table.update({leaf: made[id(tensor)] for leaf, tensor in table.items() if id(tensor) in made})
+
+
+def cast_floating(model: nn.Module, dtype: torch.dtype) -> None:
+    """Every floating tensor of a model as another type; `Module.to` would make real numbers of complex ones, too."""
+
+    def cast(tensor: torch.Tensor) -> torch.Tensor:
+        return tensor.to(dtype) if tensor.dtype.is_floating_point else tensor
+
+    model._apply(cast)  # type: ignore[no-untyped-call]
 
 
 def told_after(model: nn.Module, match: Match, dtype: torch.dtype | None) -> Iterator[str]:

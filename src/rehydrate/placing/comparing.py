@@ -6,6 +6,7 @@ Either side may be a model, a state dict, or a file. No tensor is read, and the 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import torch
 from torch import nn
@@ -18,6 +19,7 @@ from rehydrate.formats.opening import open_checkpoint
 from rehydrate.matching.match import Match, Target, match_weights, named_alike
 from rehydrate.pickles.torch_names import nowhere
 from rehydrate.placing.dtypes import dtype_of
+from rehydrate.placing.foreseen import refusals
 from rehydrate.placing.rehearsal import has_own_way
 from rehydrate.placing.targets import every_tensor, saved_tensors, targets_of, without_old_counters, without_ties
 from rehydrate.placing.terms import Terms
@@ -40,12 +42,17 @@ def match(where: Given, model: Given, terms: Terms) -> Match:
             ]
             weights = named_alike(weights, list(wanted))
             return match_weights(weights, targets, "the other file", rules=terms.rules, allow=terms.allow)
-        present = every_tensor(model) if has_own_way(model) else saved_tensors(model)
+        is_special = has_own_way(model)
+        present = every_tensor(model) if is_special else saved_tensors(model)
         weights = named_alike(weights, list(present))
-        found = match_weights(
-            weights, targets_of(present, weights), type(model).__name__, rules=terms.rules, allow=terms.allow
-        )
-        return without_ties(without_old_counters(model, found, weights), present)
+        found = match_weights(weights, targets_of(present), type(model).__name__, rules=terms.rules, allow=terms.allow)
+        found = without_ties(without_old_counters(model, found, weights), present)
+        told = list(found.told)
+        if is_special:
+            kind = type(model).__name__
+            told.append(f"the model loads by code of its own, which has the last word ({kind}.load_state_dict)")
+        complaints = tuple(refusals(model, present, found, kinds=not is_special)) if found else ()
+        return replace(found, told=tuple(told), complaints=complaints)
 
 
 def _weights(given: Given, which: str | None) -> Weights:

@@ -7,19 +7,18 @@ checks and its end. Models with loading code of their own go another way: `own_w
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 
 import torch
 from torch import nn
 
 from rehydrate.checkpoint.checkpoint import Checkpoint
-from rehydrate.errors import RebuildError
-from rehydrate.matching.computed import COUNTER
 from rehydrate.matching.match import Match, Pair, match_weights, named_alike
-from rehydrate.placing.afterwards import replace_tensors, told_after
+from rehydrate.placing.afterwards import cast_floating, replace_tensors, told_after
 from rehydrate.placing.beside import has_composites, values_beside
 from rehydrate.placing.devices import CPU
+from rehydrate.placing.foreseen import counters_on_meta, left_on_meta, modules_anew, nothing_behind
 from rehydrate.placing.fresh.buffers import initialise_buffers
 from rehydrate.placing.moving.filling import Filled
 from rehydrate.placing.moving.plan import Job
@@ -46,7 +45,7 @@ def prepare_module(model: nn.Module, checkpoint: Checkpoint, terms: Terms, goal:
     present = every_tensor(model) if is_special else saved_tensors(model)
     weights = named_alike(checkpoint.weights(terms.which), list(present))
     beside = values_beside(checkpoint, weights)
-    targets = targets_of(present, weights)
+    targets = targets_of(present)
     match = match_weights(weights, targets, type(model).__name__, rules=terms.rules, allow=terms.allow)
     if is_special or has_composites(beside):
         return prepare_own_way(model, checkpoint, weights, beside, match, terms, goal)
@@ -75,13 +74,11 @@ class _Changes:
         self._recast: list[tuple[torch.Tensor, torch.Tensor]] = []
         """Tensors of the meta device that are filled instead of the model's, which take their memory in the end."""
         own = {pair.target.name: present[pair.target.name] for pair in match.pairs}
-        # Counters that an old checkpoint lacks begin at nought where the model has none yet.
-        self._counters = [
-            tensor for name, tensor in present.items() if tensor.is_meta and name not in own and name.endswith(COUNTER)
-        ]
+        self.told += nothing_behind(match, present)
+        self._counters = counters_on_meta(present, match)
         self._every = every_tensor(model)
-        self._buffers = _left_on_meta(self._every, [*own.values(), *self._counters])
-        self._anew = _modules_of(model, match.reinitialised)
+        self._buffers = left_on_meta(self._every, [*own.values(), *self._counters])
+        self._anew = modules_anew(model, match)
         whole = {pair.target.name for pair in match.pairs if not pair.part}
         self._unfilled = [tensor for name, tensor in self._every.items() if name not in whole]
         fresh = terms.fresh.ids if terms.fresh is not None else frozenset()
@@ -132,37 +129,8 @@ class _Changes:
                 made[id(tensor)] = nn.Parameter(real, tensor.requires_grad) if _is_parameter(tensor) else real
         replace_tensors(self._model, made)
         if self._terms.dtype is not None:
-            self._model.to(self._terms.dtype)
-
-
-def _left_on_meta(every: Mapping[str, torch.Tensor], filled: Iterable[torch.Tensor]) -> list[str]:
-    """Buffers on the meta device that nothing fills, by name; no parameter may be left there."""
-    known = {id(tensor) for tensor in filled}
-    left = {name: tensor for name, tensor in every.items() if tensor.is_meta and id(tensor) not in known}
-    learned = [name for name, tensor in left.items() if _is_parameter(tensor)]
-    if learned:
-        raise RebuildError(
-            f"the model is on the meta device, and the checkpoint does not hold {counted(len(learned), 'parameter')} "
-            "of it",
-            found=listed([shown(name) for name in learned]),
-            hint="build the model on the CPU",
-        )
-    return list(left)
+            cast_floating(self._model, self._terms.dtype)
 
 
 def _is_parameter(tensor: torch.Tensor) -> bool:
     return isinstance(tensor, nn.Parameter)
-
-
-def _modules_of(model: nn.Module, names: Iterable[str]) -> dict[str, nn.Module]:
-    """The modules that own these tensors, by path; all must know how to begin anew."""
-    paths = dict.fromkeys(name.rpartition(".")[0] for name in names)
-    modules = {path: model.get_submodule(path) for path in paths}
-    helpless = [path for path, module in modules.items() if not callable(getattr(module, "reset_parameters", None))]
-    if helpless:
-        raise RebuildError(
-            f"{counted(len(helpless), 'module')} cannot be initialised anew: no reset_parameters()",
-            found=listed([f"{shown(path)} ({type(modules[path]).__name__})" for path in helpless]),
-            hint="how='keep' leaves what the constructor made",
-        )
-    return modules

@@ -91,7 +91,8 @@ def rehearse(model: nn.Module, state: Mapping[str, object], versions: Mapping[st
             warnings.filterwarnings("ignore", ".*copying from a non-meta parameter.*")  # those are replaced
             model.load_state_dict(ordered)
     except Exception as error:  # noqa: BLE001 - the model's own code may raise anything
-        lines = [line.strip() for line in str(error).splitlines() or [repr(error)]]
+        text = str(error) if isinstance(error, RuntimeError) else f"{type(error).__name__}: {error}"
+        lines = [line.strip() for line in text.splitlines() or [repr(error)]]
         told = ("Error(s) in loading", "Missing key(s)", "Unexpected key(s)")
         rehearsal.complaints = [line for line in lines if line and not line.startswith(told)]
         if not (rehearsal.complaints or rehearsal.missing or rehearsal.unexpected):
@@ -121,17 +122,24 @@ class _Noting(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-def match_of(rehearsal: Rehearsal, plain: Match, targets: Mapping[int, Target], refs: Mapping[int, Value]) -> Match:
+def match_of(
+    rehearsal: Rehearsal,
+    plain: Match,
+    targets: Mapping[int, Target],
+    refs: Mapping[int, Value],
+    found: Mapping[int, Pair],
+) -> Match:
     """The match that a rehearsal comes to.
 
-    `plain` is the match by names alone; `targets` and `refs` tell what a tensor of the model, and one that was
-    rehearsed with, is: by their `id`.
+    `plain` is the match by names alone; `targets`, `refs` and `found` tell what a tensor of the model is, what one that
+    was rehearsed with is, and which pair of `plain` that is the source of: by their `id`.
     """
     names = {target.name: target for target in targets.values()}
     copied = {id(tensor): value for tensor, value in rehearsal.copies if id(tensor) in targets}
     pairs = [
-        Pair(targets[key], refs[id(value)] if id(value) in refs else _described(targets[key].name, value))
-        for key, value in copied.items()
+        _pair(target, value, refs, found.get(id(value)))
+        for key, target in targets.items()
+        if (value := copied.get(key)) is not None
     ]
     known = {ref.name: ref for ref in refs.values()}
     return Match(
@@ -142,6 +150,14 @@ def match_of(rehearsal: Rehearsal, plain: Match, targets: Mapping[int, Target], 
         complaints=tuple(rehearsal.complaints),
         told=plain.told,
     )
+
+
+def _pair(target: Target, value: torch.Tensor, refs: Mapping[int, Value], found: Pair | None) -> Pair:
+    """As names and shapes had found it, where the model's code does that too."""
+    if found is not None and found.target.name == target.name:
+        return found
+    source = refs[id(value)] if id(value) in refs else _described(target.name, value)
+    return Pair(target.given(tuple(value.shape)), source)
 
 
 def _described(name: str, value: torch.Tensor | None = None) -> TensorRef:

@@ -286,12 +286,17 @@ def _together(objects: Mapping[str, object], matches: Mapping[str, Match], told:
     in_order = [(key, matches[key]) for key in objects]
     return Match(
         model=", ".join(f"{shown(key)} ({match.model})" for key, match in in_order),
-        pairs=tuple(_under(key, pair) for key, match in in_order for pair in match.pairs),
+        pairs=tuple(replace(pair, target=_under(key, pair.target)) for key, match in in_order for pair in match.pairs),
         told=(*(f"{shown(key)}: {sentence}" for key, match in in_order for sentence in match.told), *told),
+        kept=tuple(_under(key, target) for key, match in in_order for target in match.kept),
+        reinitialised=tuple(f"{key}.{name}" for key, match in in_order for name in match.reinitialised),
+        aside=tuple(value.named(f"{key}.{value.name}") for key, match in in_order for value in match.aside),
+        computed=tuple(_under(key, target) for key, match in in_order for target in match.computed),
+        ignored=tuple(value.named(f"{key}.{value.name}") for key, match in in_order for value in match.ignored),
+        resized=sum(match.resized for _, match in in_order),
+        allowed=tuple(f"{shown(key)}: {sentence}" for key, match in in_order for sentence in match.allowed),
     )
 
 
-def _under(key: str, pair: Pair) -> Pair:
-    target = pair.target
-    named = Target(f"{key}.{target.name}", target.shape, target.dtype, target.is_parameter)
-    return Pair(named, pair.source, pair.rule, pair.sure, pair.part)
+def _under(key: str, target: Target) -> Target:
+    return replace(target, name=f"{key}.{target.name}")
