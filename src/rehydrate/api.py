@@ -102,7 +102,8 @@ def match(
     each pair by which rule it was found and whether that is certain, what is missing, unexpected, and of another size.
 
     `rules` come first: `rehydrate.rules`, or the path of a mapping file that `Match.save` wrote. `allow` forgives what
-    it names, and says what it forgave. The match is true when everything fits, and prints itself.
+    it names, and says what it forgave. The match is true when everything fits and a load would do it, and prints
+    itself; of a model with loading code of its own it says that this has the last word.
 
     Raises `AmbiguousError`, `MismatchError` where a rule cannot be applied, and what `open` raises.
 

@@ -216,3 +216,37 @@ def test_the_rules_of_a_match_are_found_when_somebody_asks(monkeypatch: pytest.M
     assert not calls
     assert match.rules == match.rules == (Rename("backbone.*", "*"),)
     assert calls == [1]
+
+
+@pytest.mark.parametrize("by", [1, -1])
+def test_layers_that_are_counted_otherwise_are_not_mistaken_for_one_of_another_name(by: int) -> None:
+    file = {name: shape for at in range(1, 5) for name, shape in linear(f"net.{at}.fc", 4, 4).items()}
+    model = {name: shape for at in range(1, 5) for name, shape in linear(f"net.{at + by}.fc", 4, 4).items()}
+    sign = "+" if by > 0 else "-"
+    with pytest.raises(MismatchError) as error:
+        matched(file, model).raise_if_bad()
+    assert f"rules=[Rename('net.{{i}}.fc.*', 'net.{{i {sign} 1}}.fc.*')]" in error.value.hint
+    match = matched(file, model, rules=[Rename("net.{i}.fc.*", f"net.{{i {sign} 1}}.fc.*")])
+    assert [pair.source.name for pair in match.pairs if pair.target.name.startswith(f"net.{1 + by}.")] == [
+        "net.1.fc.weight", "net.1.fc.bias",
+    ]  # fmt: skip
+
+
+def test_a_last_layer_of_another_number_is_renamed() -> None:
+    file = {**linear("net.0", 40, 40), **linear("net.3", 40, 40), **linear("net.6", 3, 40)}
+    model = {**linear("net.0", 40, 40), **linear("net.3", 40, 40), **linear("net.5", 3, 40)}
+    with pytest.raises(MismatchError, match=r"rules=\[Rename\('net\.6\.\*', 'net\.5\.\*'\)\]"):
+        matched(file, model).raise_if_bad()
+
+
+def test_adapters_are_told_for_what_they_are() -> None:
+    file = {f"base_model.model.{at}.q_proj.lora_{part}.weight": (2, 4) for at in range(3) for part in "AB"}
+    with pytest.raises(MismatchError, match="adapters of LoRA"):
+        matched(file, {f"{at}.q_proj.weight": (4, 4) for at in range(3)}).raise_if_bad()
+
+
+def test_numbers_of_any_length_are_no_trouble_to_whoever_gives_advice() -> None:
+    one, other = "1" * 5000, "2" * 5000
+    file, model = ({**resnet(10), **linear(f"net.{digits}", 4, 4)} for digits in (one, other))
+    with pytest.raises(MismatchError, match="2 missing, 2 unexpected"):
+        matched(file, model).raise_if_bad()

@@ -6,6 +6,7 @@ is wrong, in the words that torch uses, so that people find them again; and last
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from textwrap import wrap
 from typing import TYPE_CHECKING
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING
 from rehydrate.matching.computed import COUNTER
 from rehydrate.matching.pairs import Pair, Target
 from rehydrate.matching.rules.folding import grouped
-from rehydrate.matching.rules.patterns import escaped
+from rehydrate.matching.rules.patterns import apart, escaped
 from rehydrate.matching.values import Value
 from rehydrate.text import counted, dimensions, nearest, shown
 
@@ -34,6 +35,10 @@ _RULE = 32
 """Columns that a rule has in a row, at least."""
 _LINE = 98
 """Columns of a line; one that is a single long name has more."""
+_ADAPTER = ".lora_"
+_RUNS = re.compile("([0-9]+)")
+_DIGITS = 9
+"""Digits of a layer's number."""
 _GUESSES = 3
 _GUESSED = 500
 """Names that are looked through for the one that was meant, of those that agree in the last component or before it."""
@@ -171,6 +176,8 @@ def advice(match: Match) -> str:
     """What to try."""
     if match.hints:
         return "; ".join(shown(hint, 400) for hint in match.hints[:_LISTED])
+    if match.unexpected and all(_ADAPTER in value.name for value in match.unexpected):
+        return "these are adapters of LoRA, which belong beside the weights of a model: into one that peft has made"
     if not match.pairs and not match.mismatched:
         return "no name fits: this is a checkpoint of another model, or another part of this file is meant (which=)"
     if not _is_in_the_way(match) and not match.is_covered:
@@ -233,10 +240,34 @@ def _advice_on_head(match: Match) -> str:
     unexpected = _layers(value.name for value in match.unexpected)
     mismatched = _layers(wrong.target.name for wrong in match.mismatched)
     if len(missing) == len(unexpected) == 1 and _shapes(match.missing) == _shapes(match.unexpected):
+        moved = _moved(match)
+        if moved:
+            return f"layers between the two have the same names, so all may be counted otherwise: rules=[{moved}]"
         return f"the two have one shape: rules=[Rename({unexpected[0]!r}, {missing[0]!r})]"
     allow = _allow((("missing", missing), ("unexpected", unexpected), ("mismatched", mismatched)))
     start = "build the model with the sizes of the checkpoint, or keep" if mismatched else "keep"
     return f"{start} the model's own: allow={allow}"
+
+
+def _moved(match: Match) -> str:
+    """The rename that counts all layers otherwise, if `a.0` is left of `a.0 ... a.3` and the model lacks `a.4`."""
+    old, new = match.unexpected[0].name, match.missing[0].name
+    letters, runs = apart(old)
+    other_letters, other_runs = apart(new)
+    places = [at for at, (one, other) in enumerate(zip(runs, other_runs, strict=False)) if one != other]
+    if letters != other_letters or len(places) != 1 or max(map(len, (*runs, *other_runs))) > _DIGITS:
+        return ""
+    at = places[0]
+    first, last = sorted((int(runs[at]), int(other_runs[at])))
+    between = str(first + 1)
+    alike = [*runs[:at], between, *runs[at + 1 :]]
+    if first + 1 == last or not any(apart(pair.target.name) == (letters, alike) for pair in match.pairs):
+        return ""
+    pieces = _RUNS.split(old)
+    front, back = (escaped("".join(part)) for part in (pieces[: 2 * at + 1], pieces[2 * at + 2 :]))
+    sign = "+" if int(runs[at]) == first else "-"
+    back = f"{back.rpartition('.')[0]}.*" if "." in back else back
+    return f"Rename({front + '{i}' + back!r}, {front + '{i ' + sign + ' 1}' + back!r})"
 
 
 def _shapes(tensors: Sequence[Target | Value]) -> list[tuple[str, tuple[int, ...]]]:
