@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import nn
 
 import rehydrate as rh
@@ -113,6 +114,58 @@ def test_a_file_that_is_cut_while_it_is_open_changes_nothing(tmp_path: Path) -> 
         with pytest.raises(rh.TruncatedError):
             rh.load_into(photograph.model, checkpoint)
     photograph.assert_still_true()
+
+
+class Hooked(nn.Linear):
+    """Loads in a way of its own."""
+
+    def _load_from_state_dict(self, *args: Any) -> None:
+        super()._load_from_state_dict(*args)
+
+
+@pytest.mark.parametrize("kind", [nn.Linear, Hooked])
+@pytest.mark.parametrize("is_longer", [True, False])
+def test_a_file_that_is_saved_over_while_it_is_open_changes_nothing(
+    kind: type[nn.Linear], is_longer: bool, tmp_path: Path
+) -> None:
+    path = tmp_path / "net.safetensors"
+    save_file(nn.Linear(9, 9).state_dict(), path)
+    os.utime(path, (1, 1))
+    photograph = Photograph(kind(9, 9))
+    with rh.open(path) as checkpoint:
+        before = path.read_bytes()
+        # In place, as torch.save does it: elsewhere in the file there are other tensors now.
+        path.write_bytes(before + bytes(1000) if is_longer else before[::-1])
+        with pytest.raises(rh.CorruptError, match="has changed since it was opened"):
+            rh.load_into(photograph.model, checkpoint)
+    photograph.assert_still_true()
+
+
+def test_a_file_that_is_saved_over_while_it_is_read_changes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, real = tmp_path / "net.pth", os.preadv
+    path.write_bytes(saved(network().state_dict()))
+    photograph = Photograph(network())
+
+    def read(*args: Any) -> int:
+        os.utime(path, (1, 1))
+        return real(*args)
+
+    with monkeypatch.context() as patch, rh.open(path) as checkpoint:
+        patch.setattr(os, "preadv", read)
+        with pytest.raises(rh.CorruptError, match="has changed since it was opened"):
+            rh.load_into(photograph.model, checkpoint)
+    photograph.assert_still_true()
+
+
+def test_an_expanded_buffer_is_refused_before_anything_is_written() -> None:
+    model = nn.Linear(3, 3)
+    model.register_buffer("mask", torch.zeros(1, 3).expand(3, 3))
+    before = model.weight.detach().clone()
+    with pytest.raises(rh.RebuildError, match="several numbers of mask are one in memory"):
+        rh.load_into(model, saved({**nn.Linear(3, 3).state_dict(), "mask": torch.ones(3, 3)}))
+    assert torch.equal(model.weight, before)
 
 
 def test_a_closed_checkpoint_changes_nothing(tmp_path: Path) -> None:

@@ -2,9 +2,9 @@
 
 A source never interprets what it reads and never writes. It hands out exactly what was asked for or raises
 `TruncatedError`; it never returns fewer bytes than were asked. Files are read with `pread`, not mapped: a file that
-shrinks while it is read is then an error and not a signal that kills the process. (`placing.mapped` maps a file that it
-knows to be local, through the descriptor that is open here.) Where a system has no `pread` (Windows), threads take
-turns at the file's one position.
+shrinks while it is read is then an error and not a signal that kills the process. (`placing.moving.mapped` maps a file
+that it knows to be local, through the descriptor that is open here.) Where a system has no `pread` (Windows), threads
+take turns at the file's one position.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from rehydrate.placing.moving import undo as undoing
 from rehydrate.placing.moving.located import Located, refs_of
 from rehydrate.placing.moving.pages import bytes_of
 from rehydrate.placing.moving.plan import Direct, Job, Plan, planned
-from rehydrate.placing.moving.resident import Span, check_readable
+from rehydrate.placing.moving.resident import Span, check_readable, check_unchanged
 from rehydrate.placing.moving.ring import Ring, lane_to
 from rehydrate.placing.moving.staging import Batch, batches, hold, spans_of
 from rehydrate.placing.moving.undo import Kept, Undoing, all_or_nothing
@@ -75,7 +75,8 @@ def fill(
     plan = planned(jobs, found, goal=goal, mapped=mapped)
     staged = batches(plan.staged, found)
     reads = _reads(plan.direct)
-    told = check_readable(_spans(plan, staged, found))
+    spans = list(_spans(plan, staged, found))
+    told = check_readable(spans)
     hold(staged, found, _fill)
     moved = [(entry.tensor, entry.made) for entry in plan.mapped if not entry.tensor.is_meta] + plan.renewed
     written: list[str] = []
@@ -91,6 +92,7 @@ def fill(
         for direct in plan.direct:
             _note_change(direct.target)
         _copy_staged(staged, found, written, read)
+        check_unchanged({source for source, _, _ in spans})  # somebody who saved over it meanwhile: parts of both
         after(filled)
     return filled
 

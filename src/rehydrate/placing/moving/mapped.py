@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from rehydrate.errors import CorruptError
+from rehydrate.placing.moving.resident import check_unchanged
 from rehydrate.storage.source import FileSource, Source
 from rehydrate.text import counted, listed, shown
 
@@ -53,7 +53,7 @@ class Mappings:
     def bytes_of(self, source: Source, start: int, length: int) -> torch.Tensor | None:
         """These bytes of a file as a tensor of uint8; None where the file cannot be mapped.
 
-        Raises `CorruptError` for a file that has changed since it was opened.
+        Raises `CorruptError` or `TruncatedError` for a file that has changed since it was opened.
         """
         if source not in self._files:
             self._files[source] = _mapping(source)
@@ -85,12 +85,7 @@ def _mapping(source: Source) -> mmap.mmap | None:
         return None
     if not is_local(source.descriptor):
         return None
-    if source.has_changed:
-        raise CorruptError(
-            "the file has changed since it was opened",
-            where=shown(source.name),
-            hint="open it again once whoever writes it has finished",
-        )
+    check_unchanged([source])
     try:
         return mmap.mmap(source.descriptor, source.size, access=mmap.ACCESS_COPY)
     except (OSError, ValueError):  # memory that is promised is limited here, or the file has just been cut

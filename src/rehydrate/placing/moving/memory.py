@@ -15,7 +15,9 @@ from operator import attrgetter
 
 from rehydrate.checkpoint.tensor import Piece, Storage
 from rehydrate.placing.moving.pages import LARGE, allocate
+from rehydrate.placing.moving.resident import check_unchanged
 from rehydrate.storage.source import Source
+from rehydrate.storage.views import origin
 
 __all__ = ["Block", "read_storages"]
 
@@ -45,6 +47,7 @@ def read_storages(storages: Iterable[Storage]) -> Iterator[Block]:
     in_order = sorted((storage for storage in storages if storage.nbytes), key=attrgetter("order"))
     blocks: list[Block] = []
     swapped: set[Storage] = set()
+    sources: set[Source] = set()
     # One thread reads what has been laid out while this one finds where the next storages are.
     with ThreadPoolExecutor(1) as reader:
         reads: list[Future[None]] = []
@@ -52,9 +55,11 @@ def read_storages(storages: Iterable[Storage]) -> Iterator[Block]:
             block, jobs = _lay_out(group)
             blocks.append(block)
             reads.extend(reader.submit(source.fill, wanted) for source, wanted in jobs)
+            sources.update(origin(source, 0)[0] for source, _ in jobs)
             swapped.update(storage for pieces, storage in group if pieces[0].coding == "big-endian")
         for read in reads:
             read.result()
+    check_unchanged(sources)  # somebody who saved over a file meanwhile: parts of both
     for block in blocks if swapped else ():
         _correct_byte_order(block, swapped)
     return iter(blocks)

@@ -151,6 +151,12 @@ def _check(jobs: Iterable[Job]) -> None:
             )
         if job.tensor.layout is not torch.strided:
             raise RebuildError(f"{shown(job.name)} is {job.tensor.layout}, and the file has numbers in a row for it")
+        if _shows_one_twice(job.tensor):
+            raise RebuildError(
+                f"several numbers of {shown(job.name)} are one in memory, as in an expanded tensor, and the file has "
+                "one for each",
+                hint="have the model keep it as .clone() makes it",
+            )
 
 
 def _once(jobs: Sequence[Job]) -> list[Job]:
@@ -161,6 +167,11 @@ def _once(jobs: Sequence[Job]) -> list[Job]:
         once.pop(key, None)  # its turn comes when the later one's does
         once[key] = job
     return list(once.values())
+
+
+def _shows_one_twice(tensor: torch.Tensor) -> bool:
+    """Whether several elements are one in memory; as torch finds it out, which does not copy into such a tensor."""
+    return any(not stride and extent > 1 for stride, extent in zip(tensor.stride(), tensor.shape, strict=True))
 
 
 def _memory_of(tensor: torch.Tensor, part: tuple[tuple[int, int], ...]) -> tuple[object, ...]:

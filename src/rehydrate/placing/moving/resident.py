@@ -20,11 +20,11 @@ from typing import Any
 
 import numpy
 
-from rehydrate.errors import TruncatedError
+from rehydrate.errors import CorruptError, TruncatedError
 from rehydrate.storage.source import THREADS, FileSource, MemorySource, Source
 from rehydrate.text import shown, size
 
-__all__ = ["Span", "available_memory", "check_readable", "is_at_hand"]
+__all__ = ["Span", "available_memory", "check_readable", "check_unchanged", "is_at_hand"]
 
 Span = tuple[Source, int, int]
 """A source that is no part of another, a first byte in it, and how many there are."""
@@ -43,15 +43,15 @@ _CACHESTAT = 451
 def check_readable(spans: Iterable[Span]) -> tuple[str, ...]:
     """Read whatever of the spans of files is not in memory; gives sentences about what could not be held there.
 
-    Raises `TruncatedError` for a file that has become shorter, and whatever reading raises.
+    Raises `TruncatedError` for a file that has become shorter, `CorruptError` for one that has changed otherwise, and
+    whatever reading raises.
     """
     files: dict[FileSource, list[tuple[int, int]]] = {}
     for source, start, length in spans:
         if isinstance(source, FileSource):
             files.setdefault(source, []).append((start, start + length))
+    check_unchanged(files)
     runs = {source: _merged(parts) for source, parts in files.items()}
-    for source, parts in runs.items():
-        _check_size(source, parts[-1][1])
     wanted = sum(end - start for parts in runs.values() for start, end in parts)
     room = available_memory()
     if room is not None and wanted > room:
@@ -107,15 +107,20 @@ def _merged(parts: list[tuple[int, int]]) -> list[tuple[int, int]]:
     return merged
 
 
-def _check_size(source: FileSource, end: int) -> None:
-    now = os.fstat(source.descriptor).st_size
-    if end > now:
-        raise TruncatedError(
-            "the file has become shorter since it was opened",
-            where=shown(source.name),
-            found=f"{size(now)}; it had {size(source.size)}",
-            hint="open it again once whoever writes it has finished",
-        )
+def check_unchanged(sources: Iterable[Source]) -> None:
+    """Raise `TruncatedError` or `CorruptError` for a file that was written to since it was opened.
+
+    Its tensors need not lie any more where they lay then. One that took its place by name is another, and no matter.
+    """
+    for source in sources:
+        if not isinstance(source, FileSource) or not source.has_changed:
+            continue
+        now, where = os.fstat(source.descriptor).st_size, shown(source.name)
+        hint = "open it again once whoever writes it has finished"
+        if now < source.size:
+            found = f"{size(now)}; it had {size(source.size)}"
+            raise TruncatedError("the file has become shorter since it was opened", where=where, found=found, hint=hint)
+        raise CorruptError("the file has changed since it was opened", where=where, hint=hint)
 
 
 class _Look:
