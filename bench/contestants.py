@@ -1,22 +1,23 @@
-"""Who loads, each in a process of its own: `python contestants.py NAME FILE` does one load for every line it reads.
+"""A file is opened and loaded: by us, and by torch in three ways.
 
-`unsafe` is torch.load(weights_only=False). It runs on files that this benchmark has written itself a moment ago and on
-nothing else.
+torch.load(weights_only=False) runs whatever a file says. Here it is given files that this benchmark has written itself
+a moment ago, and nothing else.
 """
 
 from __future__ import annotations
 
 import hashlib
-import mmap
 import os
-import subprocess
 import sys
-import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-__all__ = ["CONTESTANTS", "Worker", "touch"]
+from race import Worker, raced, serve
+from report import Row
+from workloads import Workload
+
+__all__ = ["measure_opening"]
 
 CONTESTANTS: Mapping[str, Mapping[str, str]] = {
     "rehydrate.load": {},
@@ -27,44 +28,13 @@ CONTESTANTS: Mapping[str, Mapping[str, str]] = {
 """Name → what its environment has more. The last is torch tuned: its allocator asks for huge pages, as ours does."""
 
 
-class Worker:
-    """The process of one contestant; `script` is the file that plays it."""
-
-    def __init__(self, name: str, path: Path, *, script: str = __file__, more: Mapping[str, str] | None = None) -> None:
-        self.name = name
-        self._process = subprocess.Popen(
-            [sys.executable, script, name, os.fspath(path)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env={**os.environ, **(CONTESTANTS[name] if more is None else more)},
-        )
-
-    def load(self) -> float:
-        """Wall seconds of one load."""
-        return float(self._ask("load"))
-
-    def digest(self) -> str:
-        """What it loaded, as one number: names, dtypes, shapes, bytes."""
-        return self._ask("digest")
-
-    def peak(self) -> int:
-        """Bytes of memory that one load took at most, the model that it filled among them."""
-        return int(self._ask("peak"))
-
-    def close(self) -> None:
-        """End the process."""
-        self._process.communicate("", timeout=60)
-
-    def _ask(self, what: str) -> str:
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.write(what + "\n")
-        self._process.stdin.flush()
-        answer = self._process.stdout.readline().strip()
-        if not answer:
-            sys.exit(f"{self.name} ended before it answered")
-        return answer
+def measure_opening(workload: Workload, path: Path, rounds: int) -> tuple[str, list[Row]]:
+    """Each contestant's times on one file."""
+    workload.write(path)
+    workers = [Worker(name, path, __file__, more) for name, more in CONTESTANTS.items()]
+    rows = raced(workers, rounds, what=workload.name)
+    path.unlink()
+    return workload.name, rows
 
 
 def _loader(name: str, path: str) -> Callable[[], Any]:
@@ -79,17 +49,6 @@ def _loader(name: str, path: str) -> Callable[[], Any]:
     return lambda: torch.load(path, weights_only=safe)
 
 
-def touch(nbytes: int) -> None:
-    """Take memory, touch every page and give it back: the next to need it finds it with this machine already."""
-    memory = mmap.mmap(-1, nbytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    if hasattr(mmap, "MADV_HUGEPAGE"):
-        memory.madvise(mmap.MADV_HUGEPAGE)
-    page = b"\1" * mmap.PAGESIZE
-    for at in range(0, nbytes - mmap.PAGESIZE, mmap.PAGESIZE):
-        memory[at : at + mmap.PAGESIZE] = page
-    memory.close()
-
-
 def _digest(loaded: Mapping[str, Any]) -> str:
     import torch
 
@@ -102,16 +61,7 @@ def _digest(loaded: Mapping[str, Any]) -> str:
 
 def _serve(name: str, path: str) -> None:
     load = _loader(name, path)
-    for line in sys.stdin:
-        if line.strip() == "digest":
-            answer = _digest(load())
-        else:
-            touch(os.path.getsize(path))
-            started = time.perf_counter()
-            loaded = load()
-            answer = repr(time.perf_counter() - started)
-            del loaded
-        print(answer, flush=True)
+    serve(load, lambda: _digest(load()), touched=os.path.getsize(path))
 
 
 if __name__ == "__main__":

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import sys
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from contestants import Worker, touch
+from race import SETTINGS, Worker, raced, serve
 from report import Row
 
 __all__ = ["measure_first_forward"]
@@ -27,8 +26,6 @@ OURS, MAPPED, META, TUTORIAL, EXPERT = (
     "Net() on meta; load_state_dict(torch.load(FILE, mmap=True), assign=True)",
 )
 NAMES = (OURS, MAPPED, META, TUTORIAL, EXPERT)
-SETTINGS: Mapping[str, Mapping[str, str]] = {"": {}, "; torch on huge pages": {"THP_MEM_ALLOC_ENABLE": "1"}}
-"""What the title says more → what the environment has more."""
 
 
 def measure_first_forward(folder: Path, rounds: int) -> Iterator[tuple[str, list[Row]]]:
@@ -39,20 +36,10 @@ def measure_first_forward(folder: Path, rounds: int) -> Iterator[tuple[str, list
     torch.manual_seed(0)
     torch.save(_net().state_dict(), path)
     for said, more in SETTINGS.items():
-        workers = [Worker(name, path, script=__file__, more=more) for name in NAMES]
-        try:
-            digests = {worker.name: worker.digest() for worker in workers}
-            if len(set(digests.values())) != 1:
-                sys.exit(f"first forward: the contestants answered different things: {digests}")
-            times: dict[str, list[float]] = {worker.name: [] for worker in workers}
-            for number in range(rounds):
-                for worker in workers if number % 2 == 0 else reversed(workers):
-                    times[worker.name].append(worker.load())
-        finally:
-            for worker in workers:
-                worker.close()
+        workers = [Worker(name, path, __file__, more) for name in NAMES]
+        rows = raced(workers, rounds, what="first forward")
         title = f"1.07 GB (.pth): from nothing to the first output{said}"
-        yield title, [Row(name, tuple(seconds)) for name, seconds in times.items()]
+        yield title, rows
     path.unlink()
 
 
@@ -84,26 +71,20 @@ def _answer(name: str, path: str, question: Any) -> Any:
         return model(question)
 
 
-def _timed(ask: Callable[[], Any]) -> str:
-    started = time.perf_counter()
-    answer = ask()
-    passed = time.perf_counter() - started
-    del answer
-    return repr(passed)
-
-
 def _serve(name: str, path: str) -> None:
     import torch
 
     torch.set_num_threads(2)
     question = torch.linspace(-1, 1, WIDTH)[None]
-    nbytes = Path(path).stat().st_size
-    for line in sys.stdin:
-        if line.strip() == "digest":
-            print(hashlib.sha256(_answer(name, path, question).numpy().tobytes()).hexdigest(), flush=True)
-        else:
-            touch(2 * nbytes)
-            print(_timed(lambda: _answer(name, path, question)), flush=True)
+
+    def ask() -> Any:
+        return _answer(name, path, question)
+
+    serve(
+        ask,
+        lambda: hashlib.sha256(ask().numpy().tobytes()).hexdigest(),
+        touched=2 * Path(path).stat().st_size,
+    )
 
 
 if __name__ == "__main__":

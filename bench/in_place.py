@@ -9,18 +9,17 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from contestants import Worker, touch
+from race import SETTINGS, Worker, peak, raced, serve
 from report import Row
 
-__all__ = ["measure_in_place", "peak"]
+__all__ = ["measure_in_place"]
 
 LAYERS, SHAPE = 8, (4096, 4096)
 """64 MiB a tensor: from 32 MiB on, C's allocator gives out new memory each time, as in a run's one load."""
@@ -31,8 +30,6 @@ OURS, TORCH, SAFETENSORS, LIMIT = (
     "model.load_state_dict(safetensors.torch.load_file(FILE))",
     "the limit: preadv into the same memory",
 )
-SETTINGS: Mapping[str, Mapping[str, str]] = {"": {}, "; torch on huge pages": {"THP_MEM_ALLOC_ENABLE": "1"}}
-"""What the title says more → what the environment has more."""
 CHUNK = 8 << 20
 
 
@@ -42,26 +39,10 @@ def measure_in_place(folder: Path, rounds: int) -> Iterator[tuple[str, list[Row]
     _write(path)
     for said, more in SETTINGS.items():
         title = f"1.61 GB (.pth): a model and Adam's moments, put in place{said}"
-        yield title, _measured(path, rounds, more)
+        workers = [Worker(name, path, __file__, more) for name in (OURS, TORCH, SAFETENSORS, LIMIT)]
+        yield title, raced(workers, rounds, what="in place", nbytes=path.stat().st_size)
     path.unlink()
     path.with_suffix(".safetensors").unlink()
-
-
-def _measured(path: Path, rounds: int, more: Mapping[str, str]) -> list[Row]:
-    workers = [Worker(name, path, script=__file__, more=more) for name in (OURS, TORCH, SAFETENSORS, LIMIT)]
-    try:
-        digests = {worker.name: worker.digest() for worker in workers}
-        if len(set(digests.values())) != 1:
-            sys.exit(f"in place: the contestants loaded different things: {digests}")
-        peaks = {worker.name: worker.peak() / path.stat().st_size for worker in workers}
-        times: dict[str, list[float]] = {worker.name: [] for worker in workers}
-        for number in range(rounds):
-            for worker in workers if number % 2 == 0 else reversed(workers):
-                times[worker.name].append(worker.load())
-    finally:
-        for worker in workers:
-            worker.close()
-    return [Row(name, tuple(seconds), peaks[name]) for name, seconds in times.items()]
 
 
 def _write(path: Path) -> None:
@@ -137,19 +118,6 @@ def _digest(model: Any) -> str:
     return whole.hexdigest()
 
 
-def peak(load: Callable[[], object], nbytes: int) -> int:
-    """What memory grows by during a load, and the model's own bytes."""
-    Path("/proc/self/clear_refs").write_text("5")  # the highest mark begins anew
-    before = _status("VmRSS")
-    load()
-    return _status("VmHWM") - before + nbytes
-
-
-def _status(word: str) -> int:
-    found = re.search(rf"{word}:\s+(\d+) kB", Path("/proc/self/status").read_text())
-    return int(found.group(1)) << 10 if found else 0
-
-
 def _serve(name: str, path: str) -> None:
     import torch
 
@@ -157,21 +125,15 @@ def _serve(name: str, path: str) -> None:
     model = _model()
     load = _loader(name, path, model)
     nbytes = sum(tensor.numel() * tensor.element_size() for tensor in model.parameters())
-    for line in sys.stdin:
-        if line.strip() == "digest":
-            with torch.no_grad():
-                for tensor in model.parameters():
-                    tensor.zero_()
-            load()
-            answer = _digest(model)
-        elif line.strip() == "peak":
-            answer = str(peak(load, nbytes))
-        else:
-            touch(nbytes)
-            started = time.perf_counter()
-            load()
-            answer = repr(time.perf_counter() - started)
-        print(answer, flush=True)
+
+    def digest() -> str:
+        with torch.no_grad():
+            for tensor in model.parameters():
+                tensor.zero_()
+        load()
+        return _digest(model)
+
+    serve(load, digest, touched=nbytes, peak=lambda: peak(load, nbytes))
 
 
 if __name__ == "__main__":

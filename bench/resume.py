@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from contestants import Worker, touch
+from race import Worker, peak, raced, serve
 from report import Row
 
 __all__ = ["measure_resume"]
@@ -32,22 +31,10 @@ def measure_resume(folder: Path, rounds: int) -> tuple[str, list[Row]]:
     path = folder / "run.pth"
     model, optimizer = _run()
     torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict()}, path)
-    nbytes = path.stat().st_size
     del model, optimizer
-    workers = [Worker(name, path, script=__file__, more={}) for name in (OURS, TORCH)]
-    try:
-        if len({worker.digest() for worker in workers}) != 1:
-            sys.exit("resuming: the contestants went on differently")
-        peaks = [worker.peak() / nbytes for worker in workers]
-        times: list[list[float]] = [[] for _ in workers]
-        for number in range(rounds):
-            for at in (0, 1) if number % 2 == 0 else (1, 0):
-                times[at].append(workers[at].load())
-    finally:
-        for worker in workers:
-            worker.close()
+    workers = [Worker(name, path, __file__, {}) for name in (OURS, TORCH)]
+    rows = raced(workers, rounds, what="resuming", nbytes=path.stat().st_size)
     path.unlink()
-    rows = [Row(name, tuple(times[at]), peaks[at]) for at, name in enumerate((OURS, TORCH))]
     return "1.61 GB (.pth): a run goes on, its model and its Adam", rows
 
 
@@ -94,26 +81,19 @@ def _digest(model: Any) -> str:
 
 def _serve(name: str, path: str) -> None:
     import torch
-    from in_place import peak
 
     torch.set_num_threads(2)
     model, optimizer = _run()
     load = _loader(name, path, model, optimizer)
     nbytes = Path(path).stat().st_size
-    for line in sys.stdin:
-        if line.strip() == "digest":
-            _step(model, optimizer)  # somewhere else than in the file
-            load()
-            _step(model, optimizer)
-            answer = _digest(model)
-        elif line.strip() == "peak":
-            answer = str(peak(load, nbytes))
-        else:
-            touch(nbytes)
-            started = time.perf_counter()
-            load()
-            answer = repr(time.perf_counter() - started)
-        print(answer, flush=True)
+
+    def digest() -> str:
+        _step(model, optimizer)  # somewhere else than in the file
+        load()
+        _step(model, optimizer)
+        return _digest(model)
+
+    serve(load, digest, touched=nbytes, peak=lambda: peak(load, nbytes))
 
 
 if __name__ == "__main__":

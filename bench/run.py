@@ -10,38 +10,20 @@ least and the median of wall seconds, and the ratio of medians.
 from __future__ import annotations
 
 import argparse
-import sys
 import tempfile
 from pathlib import Path
 
-from contestants import CONTESTANTS, Worker
+from contestants import measure_opening
 from first_forward import measure_first_forward
 from in_place import measure_in_place
 from index import measure_index
 from report import Row, machine, write_results
 from resume import measure_resume
 from start_up import measure_start_up
-from workloads import WORKLOADS, Workload
+from workloads import WORKLOADS
 
 LONG = 5
 """Rounds, at most, of what takes a second each."""
-
-
-def measured(workload: Workload, path: Path, rounds: int) -> list[Row]:
-    """Each contestant's times on one file; exits when two of them loaded different things."""
-    workers = [Worker(name, path) for name in CONTESTANTS]
-    try:
-        digests = {worker.name: worker.digest() for worker in workers}  # warms both the file and the process, too
-        if len(set(digests.values())) != 1:
-            sys.exit(f"{workload.name}: the contestants loaded different things: {digests}")
-        times: dict[str, list[float]] = {worker.name: [] for worker in workers}
-        for number in range(rounds):
-            for worker in workers if number % 2 == 0 else reversed(workers):
-                times[worker.name].append(worker.load())
-    finally:
-        for worker in workers:
-            worker.close()
-    return [Row(name, tuple(seconds)) for name, seconds in times.items()]
 
 
 def main() -> None:
@@ -54,12 +36,8 @@ def main() -> None:
     tables: list[tuple[str, list[Row]]] = []
     with tempfile.TemporaryDirectory(prefix="rehydrate-bench-") as folder:
         for workload in WORKLOADS:
-            path = Path(folder, workload.file)
-            workload.write(path)
-            rows = measured(workload, path, options.rounds)
-            tables.append((workload.name, rows))
-            show(workload.name, rows)
-            path.unlink()
+            tables.append(measure_opening(workload, Path(folder, workload.file), options.rounds))
+            show(*tables[-1])
         for measure in (measure_index, measure_start_up):
             tables.append(measure(Path(folder), options.rounds))
             show(*tables[-1])
