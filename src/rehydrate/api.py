@@ -324,10 +324,11 @@ def salvage(where: Where | Checkpoint, to: str | os.PathLike[str]) -> Saved:
 def freeze(model: nn.Module, except_: str | Iterable[str] = ()) -> Frozen:
     """Have training leave every parameter as it is (`requires_grad` False), but those whose names meet a glob.
 
-    `*` crosses dots; names of wrapped models count with the wrapper (`module.`, `_orig_mod.`) and without it. What was
-    excepted is left as it was, and so are batch norms' running statistics, which go on changing in train mode: the
-    report says which. A tied parameter stays trainable where one of its names is excepted. Raises `MismatchError` for a
-    glob that meets nothing, with every parameter as it was.
+    Globs are those of `Allow` and of rules: `*` crosses dots, `{i}` is a number. Names of wrapped models count with the
+    wrapper (`module.`, `_orig_mod.`) and without it. What was excepted is left as it was, and so are batch norms'
+    running statistics, which go on changing in train mode: the report says which. A tied parameter stays trainable
+    where one of its names is excepted. Raises `MismatchError` for a glob that meets nothing, and `ValueError` for one
+    that is no pattern, with every parameter as it was.
 
     >>> import torch, rehydrate as rh
     >>> model = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Linear(4, 2))

@@ -127,6 +127,16 @@ def test_what_was_frozen_before_and_is_excepted_stays_so_and_is_said() -> None:
     assert "excepted, but frozen already and left so: fc.weight, fc.bias" in str(report)
 
 
+def test_globs_are_those_of_rules() -> None:
+    model = nn.ModuleDict({"blocks": nn.ModuleList(nn.Linear(1, 1) for _ in range(12)), "blocksize": nn.Linear(1, 1)})
+    rh.freeze(model, "blocks.{i}.bias")
+    assert trainable(model) == [f"blocks.{i}.bias" for i in range(12)]
+    groups = rh.param_groups(model, {"blocks.[0-4].*": {"lr": 1e-2}, "*": {"lr": 1e-3}})
+    assert [len(group["params"]) for group in groups] == [5, 7]
+    with pytest.raises(ValueError, match="does not say what the number is"):
+        rh.freeze(model, "blocks.{i * i}.bias")
+
+
 def test_what_is_no_model_and_no_pattern_is_a_type_error() -> None:
     with pytest.raises(TypeError, match=r"expected a torch\.nn\.Module, got OrderedDict"):
         rh.freeze(Net().state_dict())  # type: ignore[arg-type]

@@ -1,21 +1,21 @@
 """A model's parameters under all their names, and the globs by which people pick some of them.
 
-A tied parameter is one, with several names. A wrapped model's names count with the wrapper and without it. In a glob,
-`*` crosses dots. A glob that meets nothing is an error, because a typing mistake would freeze what was to be trained.
-Nothing here changes a model.
+A tied parameter is one, with several names. A wrapped model's names count with the wrapper and without it. Globs are
+the patterns that rules have: `*` crosses dots, and `{i}` is a number. A glob that meets nothing is an error, because a
+typing mistake would freeze what was to be trained. Nothing here changes a model.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 
 import torch
 from torch import nn
 
 from rehydrate.checkpoint.wrappers import unwrap
 from rehydrate.errors import MismatchError
+from rehydrate.matching.rules.patterns import pattern
 from rehydrate.text import counted, listed, nearest, shown
 
 __all__ = ["Learned", "folded", "globs_of", "learned_of", "meets", "plain_names", "refuse_idle"]
@@ -76,17 +76,20 @@ def plain_names(names: Iterable[str]) -> dict[str, str]:
 
 
 def globs_of(patterns: str | Iterable[str], what: str) -> tuple[str, ...]:
-    """Globs that somebody gave; a string alone is one of them."""
+    """Globs that somebody gave; a string alone is one of them. Raises `ValueError` for one that is no pattern."""
     globs = (patterns,) if isinstance(patterns, str) else tuple(patterns)
     wrong = [glob for glob in globs if not isinstance(glob, str)]
     if wrong:
         raise TypeError(f"{what} takes names with * as strings, not {type(wrong[0]).__name__}")
+    for glob in globs:
+        pattern(glob)
     return globs
 
 
 def meets(glob: str, learned: Learned) -> bool:
     """Whether one of a parameter's names is what a glob says."""
-    return any(fnmatchcase(spelling, glob) for spelling in learned.spellings)
+    wanted = pattern(glob)
+    return any(wanted.match(spelling) is not None for spelling in learned.spellings)
 
 
 def refuse_idle(idle: Sequence[str], every: Sequence[Learned], model: nn.Module, what: str) -> None:

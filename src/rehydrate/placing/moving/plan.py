@@ -122,7 +122,7 @@ def planned(jobs: Sequence[Job], found: Located, *, goal: torch.device = CPU, ma
             made = empty_tensor(tuple(job.tensor.shape), job.tensor.dtype)
             plan.renewed.append((job.tensor, made))
             job = replace(job, tensor=made)
-        elif _is_plain(job.tensor) or not nn.parameter.is_lazy(job.tensor):
+        elif not nn.parameter.is_lazy(job.tensor):
             plan.existing.append(job.tensor)
         _place(plan, job, found, shared)
     plan.told = mappings.told()
