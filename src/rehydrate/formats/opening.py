@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from importlib import import_module
 
@@ -19,7 +21,7 @@ from rehydrate.limits import Limits
 from rehydrate.storage.source import FileSource, Source, Where, open_source
 from rehydrate.text import shown
 
-__all__ = ["FORMATS", "load_every_format", "open_checkpoint"]
+__all__ = ["FORMATS", "load_every_format", "open_checkpoint", "opened"]
 
 _HOMES = {
     "TAR": "rehydrate.formats.tar_container",
@@ -99,6 +101,17 @@ def open_checkpoint(
         request = replace(request, beside=beside(os.path.dirname(source.name)))
     with collector_paused():
         return _opened(source, request)
+
+
+@contextmanager
+def opened(where: Where | Checkpoint) -> Iterator[Checkpoint]:
+    """The checkpoint for as long as a block lasts; one that the caller had opened stays open."""
+    checkpoint = open_checkpoint(where)
+    try:
+        yield checkpoint
+    finally:
+        if checkpoint is not where:
+            checkpoint.close()
 
 
 def _opened(source: Source, request: Request) -> Checkpoint:

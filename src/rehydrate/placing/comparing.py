@@ -15,7 +15,7 @@ from rehydrate.checkpoint.checkpoint import Checkpoint
 from rehydrate.checkpoint.tensor import Storage, TensorRef, Window
 from rehydrate.checkpoint.weights import Weights, find_weights
 from rehydrate.collector import collector_paused
-from rehydrate.formats.opening import open_checkpoint
+from rehydrate.formats.opening import opened
 from rehydrate.matching.match import Match, Target, match_weights, named_alike
 from rehydrate.pickles.torch_names import nowhere
 from rehydrate.placing.dtypes import dtype_of
@@ -60,12 +60,8 @@ def _weights(given: Given, which: str | None) -> Weights:
         return find_weights(_described(saved_tensors(given)), {}, which)
     if isinstance(given, Mapping) and not isinstance(given, Checkpoint):
         return find_weights(_described(given), {}, which)
-    checkpoint = open_checkpoint(given)
-    try:
+    with opened(given) as checkpoint:
         return checkpoint.weights(which)
-    finally:
-        if checkpoint is not given:
-            checkpoint.close()
 
 
 def _described(tensors: Mapping[str, object]) -> dict[str, TensorRef]:

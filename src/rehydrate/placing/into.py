@@ -15,7 +15,7 @@ from torch import nn
 
 from rehydrate.checkpoint.checkpoint import Checkpoint
 from rehydrate.collector import collector_paused
-from rehydrate.formats.opening import open_checkpoint
+from rehydrate.formats.opening import opened
 from rehydrate.matching.allow import Allow
 from rehydrate.matching.match import Match
 from rehydrate.placing.devices import CPU, Device, resolve
@@ -56,20 +56,15 @@ def load_on_terms(
     goal = None if device is None else resolve(device)
     real = CPU if goal is None else goal
     matches: list[Match] = []
-    with collector_paused():
-        checkpoint = open_checkpoint(where)
-        try:
-            prepared = prepare_module(model, checkpoint, terms, real)
-            filled = fill(
-                prepared.jobs,
-                goal=real,
-                mapped=mapped,
-                before=prepared.before,
-                after=lambda filled: matches.append(prepared.after(filled)),
-            )
-        finally:
-            if checkpoint is not where:
-                checkpoint.close()
+    with collector_paused(), opened(where) as checkpoint:
+        prepared = prepare_module(model, checkpoint, terms, real)
+        filled = fill(
+            prepared.jobs,
+            goal=real,
+            mapped=mapped,
+            before=prepared.before,
+            after=lambda filled: matches.append(prepared.after(filled)),
+        )
     if goal is not None:
         model.to(goal)
     (match,) = matches

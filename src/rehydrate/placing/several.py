@@ -22,7 +22,7 @@ from rehydrate.checkpoint.tensor import TensorRef
 from rehydrate.checkpoint.weights import Weights
 from rehydrate.collector import collector_paused
 from rehydrate.errors import MismatchError, RehydrateError
-from rehydrate.formats.opening import open_checkpoint
+from rehydrate.formats.opening import opened
 from rehydrate.matching.match import Match, Pair, Target
 from rehydrate.placing.devices import CPU, Device, resolve
 from rehydrate.placing.moving.filling import Filled, fill
@@ -59,16 +59,11 @@ def load_several(
     """
     _check_kinds(objects, terms)
     goal = None if device is None else resolve(device)
-    with collector_paused():
-        checkpoint = open_checkpoint(where)
-        try:
-            parts = found_parts(objects, checkpoint)
-            prepared = _prepared(objects, parts, checkpoint, terms, CPU if goal is None else goal)
-            matches, filled = _done(objects, prepared, CPU if goal is None else goal, mapped)
-            left = left_told(parts, checkpoint)
-        finally:
-            if checkpoint is not where:
-                checkpoint.close()
+    with collector_paused(), opened(where) as checkpoint:
+        parts = found_parts(objects, checkpoint)
+        prepared = _prepared(objects, parts, checkpoint, terms, CPU if goal is None else goal)
+        matches, filled = _done(objects, prepared, CPU if goal is None else goal, mapped)
+        left = left_told(parts, checkpoint)
     if goal is not None:
         _move(objects, goal)
     told = [sentence for part in parts.values() for sentence in part.told]

@@ -21,7 +21,7 @@ from rehydrate.checkpoint.record import NAMESPACES, Record
 from rehydrate.checkpoint.tensor import Storage, TensorRef
 from rehydrate.collector import collector_paused
 from rehydrate.dtypes import DType
-from rehydrate.formats.opening import open_checkpoint
+from rehydrate.formats.opening import opened
 from rehydrate.placing.assemble import ASSEMBLERS, assembled
 from rehydrate.placing.devices import CPU, Device, MapLocation, destination
 from rehydrate.placing.dtypes import torch_dtype
@@ -49,12 +49,8 @@ def load(
 
 def _loaded(where: Where | Checkpoint, goal: MapLocation) -> object:
     """In a function of its own, so that the inert tree is gone before the collector comes back and looks at it."""
-    checkpoint = open_checkpoint(where)
-    try:
+    with opened(where) as checkpoint:
         return real_values(checkpoint.tree, checkpoint.attributes, goal)
-    finally:
-        if checkpoint is not where:
-            checkpoint.close()
 
 
 def real_values(tree: object, attributes: Mapping[int, object], goal: MapLocation = CPU) -> object:

@@ -17,7 +17,7 @@ from torch.nn import functional
 from rehydrate.checkpoint.checkpoint import Checkpoint
 from rehydrate.checkpoint.weights import Weights
 from rehydrate.errors import AmbiguousError, MismatchError, NoSuchTensorError
-from rehydrate.formats.opening import open_checkpoint
+from rehydrate.formats.opening import opened
 from rehydrate.matching.match import Target, match_weights
 from rehydrate.placing.devices import Device, resolve
 from rehydrate.placing.into import load_into
@@ -145,13 +145,9 @@ def load_network(model: Where | Checkpoint | nn.Module | None = None, *, device:
     if device is not None:
         resolve(device)  # before anything is read: a device that is not there is known at once
     where = weights("large") if model is None else model
-    checkpoint = open_checkpoint(where)
-    try:
+    with opened(where) as checkpoint:
         network = build(_told_by_shapes(checkpoint))
         load_into(network, checkpoint, device=device)
-    finally:
-        if checkpoint is not where:
-            checkpoint.close()
     return network.eval()
 
 
