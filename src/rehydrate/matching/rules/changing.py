@@ -11,14 +11,27 @@ from dataclasses import fields
 from typing import Any, ClassVar, NoReturn, TypeVar
 
 from rehydrate.errors import MismatchError
-from rehydrate.matching.rules.patterns import found_in
+from rehydrate.matching.rules.patterns import Captured, found_in
 from rehydrate.matching.rules.rule import Applied, Rule
 from rehydrate.matching.values import Value
 from rehydrate.text import counted, listed, shown
 
-__all__ = ["PlainRule", "axis_of", "changed", "refuse", "refuse_shapes", "replaced", "told_of", "turned"]
+__all__ = [
+    "Changes",
+    "PlainRule",
+    "axis_of",
+    "changed",
+    "parted",
+    "refuse",
+    "refuse_shapes",
+    "replaced",
+    "told_of",
+    "turned",
+]
 
 _LISTED = 5
+Changes = dict[str, Sequence[tuple[str, Value]]]
+"""A tensor's name → what stands in its place, by the new names."""
 AnyRule = TypeVar("AnyRule", bound=Rule)
 
 
@@ -51,9 +64,7 @@ def _plain(value: object) -> object:
     return list(value) if isinstance(value, Sequence) else str(value).removeprefix("torch.")
 
 
-def replaced(
-    rule: object, values: Mapping[str, Value], changes: Mapping[str, Sequence[tuple[str, Value]]], met: int
-) -> Applied:
+def replaced(rule: object, values: Mapping[str, Value], changes: Changes, met: int) -> Applied:
     """All tensors, with others in the place of those that `changes` names.
 
     Raises `MismatchError` where two would have one name.
@@ -77,13 +88,28 @@ def changed(
     rule: object, glob: str, values: Mapping[str, Value], change: Callable[[Value], Value], *, hint: str = ""
 ) -> Applied:
     """Each tensor that a pattern means, made into another of the same name. `ValueError` is collected and refused."""
-    changes: dict[str, Sequence[tuple[str, Value]]] = {}
+    return parted(rule, glob, values, lambda name, _: ((name, change(values[name])),), hint=hint)
+
+
+def parted(
+    rule: object,
+    glob: str,
+    values: Mapping[str, Value],
+    parts_of: Callable[[str, Captured], Sequence[tuple[str, Value]]],
+    *,
+    hint: str = "",
+) -> Applied:
+    """Each tensor that a pattern means, with others in its place. `ValueError` is collected and refused.
+
+    `parts_of` is given its name and what the pattern's signs stood for in it.
+    """
+    changes: Changes = {}
     wrong: dict[str, str] = {}
     met = 0
-    for name, _ in found_in(values, glob):
+    for name, captured in found_in(values, glob):
         met += 1
         try:
-            changes[name] = ((name, change(values[name])),)
+            changes[name] = parts_of(name, captured)
         except ValueError as error:
             wrong[name] = str(error)
     if wrong:

@@ -10,8 +10,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
-from rehydrate.matching.rules.changing import PlainRule, axis_of, refuse, refuse_shapes, replaced, turned
-from rehydrate.matching.rules.patterns import Captured, check_fills, found_in, pattern, template
+from rehydrate.matching.rules.changing import (
+    Changes,
+    PlainRule,
+    axis_of,
+    parted,
+    refuse,
+    refuse_shapes,
+    replaced,
+    turned,
+)
+from rehydrate.matching.rules.patterns import Captured, check_fills, pattern, template
 from rehydrate.matching.rules.rule import Applied
 from rehydrate.matching.values import Value, joined, sliced
 from rehydrate.text import counted, dimensions, listed, shown
@@ -19,8 +28,6 @@ from rehydrate.text import counted, dimensions, listed, shown
 __all__ = ["Chunk", "Concat"]
 
 _LISTED = 5
-
-Changes = dict[str, Sequence[tuple[str, Value]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,20 +56,13 @@ class Chunk(PlainRule):
 
         `MismatchError` where the length is not that of the parts, or where two tensors would have one name.
         """
-        changes: Changes = {}
-        wrong: dict[str, str] = {}
-        met = 0
-        for name, captured in found_in(values, self.glob):
-            met += 1
-            try:
-                parts = self._parts(values[name])
-                names = [template(part).fill(captured) for part in self.into]
-                changes[name] = tuple(zip(names, parts, strict=True))
-            except ValueError as error:
-                wrong[name] = str(error)
-        if wrong:
-            refuse_shapes(self, wrong, met)
-        return replaced(self, values, changes, met)
+
+        def parts_of(name: str, captured: Captured) -> Sequence[tuple[str, Value]]:
+            parts = self._parts(values[name])
+            names = [template(part).fill(captured) for part in self.into]
+            return tuple(zip(names, parts, strict=True))
+
+        return parted(self, self.glob, values, parts_of)
 
     def _parts(self, value: Value) -> list[Value]:
         axis = axis_of(value, self.axis)

@@ -10,7 +10,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from rehydrate.checkpoint.tensor import TensorRef
-from rehydrate.matching.rules.changing import PlainRule, axis_of, refuse, refuse_shapes, replaced, turned
+from rehydrate.matching.rules.changing import (
+    Changes,
+    PlainRule,
+    axis_of,
+    parted,
+    refuse,
+    refuse_shapes,
+    replaced,
+    turned,
+)
 from rehydrate.matching.rules.patterns import Captured, check_fills, found_in, template
 from rehydrate.matching.rules.rule import Applied
 from rehydrate.matching.values import Value, reshaped, sliced, stacked
@@ -22,8 +31,6 @@ _MOST = 100_000
 """Tensors that one is unstacked into; a file may claim any extent for a tensor without elements."""
 _MISSING = 5
 """Names that are listed for each stack that is not complete."""
-
-Changes = dict[str, Sequence[tuple[str, Value]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,20 +135,13 @@ class Unstack(PlainRule):
         `MismatchError` where one has no such dimension, or where two tensors would have one name.
         """
         number = _counting(self.into, self.glob)
-        changes: Changes = {}
-        wrong: dict[str, str] = {}
-        met = 0
-        for name, captured in found_in(values, self.glob):
-            met += 1
-            try:
-                parts = self._parts(values[name])
-                names = [template(self.into).fill(captured.also(number, at)) for at in range(len(parts))]
-                changes[name] = tuple(zip(names, parts, strict=True))
-            except ValueError as error:
-                wrong[name] = str(error)
-        if wrong:
-            refuse_shapes(self, wrong, met)
-        return replaced(self, values, changes, met)
+
+        def parts_of(name: str, captured: Captured) -> Sequence[tuple[str, Value]]:
+            parts = self._parts(values[name])
+            names = [template(self.into).fill(captured.also(number, at)) for at in range(len(parts))]
+            return tuple(zip(names, parts, strict=True))
+
+        return parted(self, self.glob, values, parts_of)
 
     def _parts(self, value: Value) -> list[Value]:
         axis = axis_of(value, self.axis)
