@@ -13,7 +13,12 @@ from rehydrate.matching.match import Match
 from rehydrate.placing.dtypes import dtype_of
 from rehydrate.text import counted
 
-__all__ = ["cast_floating", "replace_tensors", "told_after"]
+__all__ = ["cast_floating", "like", "replace_tensors", "told_after"]
+
+
+def like(tensor: torch.Tensor, made: torch.Tensor) -> torch.Tensor:
+    """What takes a tensor's place: a parameter for a parameter."""
+    return nn.Parameter(made, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else made
 
 
 def replace_tensors(model: nn.Module, made: Mapping[int, torch.Tensor]) -> None:

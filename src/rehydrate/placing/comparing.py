@@ -6,7 +6,7 @@ Either side may be a model, a state dict, or a file. No tensor is read, and the 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import nn
@@ -25,7 +25,7 @@ from rehydrate.placing.targets import every_tensor, saved_tensors, targets_of, w
 from rehydrate.placing.terms import Terms
 from rehydrate.storage.source import Where
 
-__all__ = ["Given", "match"]
+__all__ = ["Given", "Held", "held_against", "match"]
 
 Given = Where | Checkpoint | nn.Module | Mapping[str, object]
 """What has named tensors: a file, an opened one, a model, a state dict."""
@@ -42,17 +42,40 @@ def match(where: Given, model: Given, terms: Terms) -> Match:
             ]
             weights = named_alike(weights, list(wanted))
             return match_weights(weights, targets, "the other file", rules=terms.rules, allow=terms.allow)
-        is_special = has_own_way(model)
-        present = every_tensor(model) if is_special else saved_tensors(model)
-        weights = named_alike(weights, list(present))
-        found = match_weights(weights, targets_of(present), type(model).__name__, rules=terms.rules, allow=terms.allow)
-        found = without_ties(without_old_counters(model, found, weights), present)
+        held = held_against(model, weights, terms)
+        found = held.without_what_is_there()
         told = list(found.told)
-        if is_special:
+        if held.is_special:
             kind = type(model).__name__
             told.append(f"the model loads by code of its own, which has the last word ({kind}.load_state_dict)")
-        complaints = tuple(refusals(model, present, found, kinds=not is_special)) if found else ()
+        complaints = tuple(refusals(model, held.present, found, kinds=not held.is_special)) if found else ()
         return replace(found, told=tuple(told), complaints=complaints)
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A model and what a file has for it, held against each other by names and shapes."""
+
+    model: nn.Module
+    is_special: bool
+    """Whether the model has loading code of its own."""
+    present: Mapping[str, torch.Tensor]
+    weights: Weights
+    """By the names that the model has, where it is wrapped as the file is."""
+    match: Match
+
+    def without_what_is_there(self) -> Match:
+        """The match without what is missing and need not be in a file: old counters, second names of one tensor."""
+        return without_ties(without_old_counters(self.model, self.match, self.weights), self.present)
+
+
+def held_against(model: nn.Module, weights: Weights, terms: Terms) -> Held:
+    """What a load begins with, and what `rh.match` says."""
+    is_special = has_own_way(model)
+    present = every_tensor(model) if is_special else saved_tensors(model)
+    weights = named_alike(weights, list(present))
+    found = match_weights(weights, targets_of(present), type(model).__name__, rules=terms.rules, allow=terms.allow)
+    return Held(model, is_special, present, weights, found)
 
 
 def _weights(given: Given, which: str | None) -> Weights:

@@ -22,14 +22,14 @@ from rehydrate.matching.match import Match, Pair, Target, forgiven, wrapper_pref
 from rehydrate.matching.rules.renaming import Prefix, Rename, Renames
 from rehydrate.matching.rules.rule import Rule, apply_rules
 from rehydrate.matching.values import Value
-from rehydrate.placing.afterwards import cast_floating, replace_tensors, told_after
+from rehydrate.placing.afterwards import cast_floating, like, replace_tensors, told_after
 from rehydrate.placing.beside import holds_tensors
 from rehydrate.placing.devices import CPU
 from rehydrate.placing.dtypes import dtype_of
 from rehydrate.placing.foreseen import modules_anew, nothing_behind
 from rehydrate.placing.moving.deriving import derived
 from rehydrate.placing.moving.filling import Filled
-from rehydrate.placing.moving.located import refs_of
+from rehydrate.placing.moving.located import refs_of, refuse_without_data
 from rehydrate.placing.moving.undo import Kept, Together, Undo, Undoing, all_or_nothing, copy_values
 from rehydrate.placing.prepared import Prepared
 from rehydrate.placing.rehearsal import match_of, rehearse
@@ -179,12 +179,7 @@ def _as_found(match: Match, prefix: str, inside: Collection[str]) -> dict[str, V
 def _read(values: Mapping[int, Value]) -> dict[int, torch.Tensor]:
     """Every tensor that is wanted, by the `id` of its value, on the CPU."""
     refs = list({id(ref): ref for value in values.values() for ref in refs_of(value)}.values())
-    nowhere = [ref.name for ref in refs if ref.storage.location == "meta"]
-    if nowhere:
-        raise RebuildError(
-            f"{counted(len(nowhere), 'tensor')} of this checkpoint were saved from the meta device, without data",
-            found=listed([shown(name) for name in nowhere]),
-        )
+    refuse_without_data([ref.name for ref in refs if ref.storage.location == "meta"])
     storages = Storages([ref.storage for ref in refs], lambda saved: CPU)
     made = {id(ref): tensor.detach() for ref, tensor in zip(refs, storages.tensors(refs), strict=True)}
     return {key: derived(value, lambda ref: made[id(ref)]) for key, value in values.items()}
@@ -231,9 +226,7 @@ def _write(model: nn.Module, copies: list[_Copy], goal: torch.device, written: l
     fresh: dict[int, torch.Tensor] = {}
     for _, tensor, value in copies:
         if tensor.is_meta:
-            made = value.to(device=goal, dtype=tensor.dtype, copy=True)
-            is_parameter = isinstance(tensor, nn.Parameter)
-            fresh[id(tensor)] = nn.Parameter(made, tensor.requires_grad) if is_parameter else made
+            fresh[id(tensor)] = like(tensor, value.to(device=goal, dtype=tensor.dtype, copy=True))
     for name, tensor, value in copies:
         if nn.parameter.is_lazy(tensor):
             tensor.materialize(value.shape)

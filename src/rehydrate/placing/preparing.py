@@ -14,9 +14,10 @@ import torch
 from torch import nn
 
 from rehydrate.checkpoint.checkpoint import Checkpoint
-from rehydrate.matching.match import Match, Pair, match_weights, named_alike
-from rehydrate.placing.afterwards import cast_floating, replace_tensors, told_after
+from rehydrate.matching.match import Match, Pair
+from rehydrate.placing.afterwards import cast_floating, like, replace_tensors, told_after
 from rehydrate.placing.beside import has_composites, values_beside
+from rehydrate.placing.comparing import held_against
 from rehydrate.placing.devices import CPU
 from rehydrate.placing.foreseen import counters_on_meta, left_on_meta, modules_anew, nothing_behind
 from rehydrate.placing.fresh.buffers import initialise_buffers
@@ -25,8 +26,7 @@ from rehydrate.placing.moving.plan import Job
 from rehydrate.placing.moving.undo import Kept, Together, Undo, Undoing, all_or_nothing
 from rehydrate.placing.own_way import prepare_own_way
 from rehydrate.placing.prepared import Prepared
-from rehydrate.placing.rehearsal import has_own_way
-from rehydrate.placing.targets import every_tensor, saved_tensors, targets_of, without_old_counters, without_ties
+from rehydrate.placing.targets import every_tensor
 from rehydrate.placing.terms import Terms
 from rehydrate.text import counted, listed, shown
 
@@ -41,17 +41,13 @@ def prepare_module(model: nn.Module, checkpoint: Checkpoint, terms: Terms, goal:
     Raises `MismatchError` where they do not fit on these terms, `RebuildError` where something of the model cannot be
     made real, `AmbiguousError` and `NoSuchTensorError`.
     """
-    is_special = has_own_way(model)
-    present = every_tensor(model) if is_special else saved_tensors(model)
-    weights = named_alike(checkpoint.weights(terms.which), list(present))
-    beside = values_beside(checkpoint, weights)
-    targets = targets_of(present)
-    match = match_weights(weights, targets, type(model).__name__, rules=terms.rules, allow=terms.allow)
-    if is_special or has_composites(beside):
-        return prepare_own_way(model, checkpoint, weights, beside, match, terms, goal)
-    match = without_ties(without_old_counters(model, match, weights), present)
+    held = held_against(model, checkpoint.weights(terms.which), terms)
+    beside = values_beside(checkpoint, held.weights)
+    if held.is_special or has_composites(beside):
+        return prepare_own_way(model, checkpoint, held.weights, beside, held.match, terms, goal)
+    match = held.without_what_is_there()
     match.raise_if_bad()
-    changes = _Changes(model, present, match, terms, goal)
+    changes = _Changes(model, held.present, match, terms, goal)
 
     def after(filled: Filled) -> Match:
         changes.finish(filled)
@@ -79,8 +75,6 @@ class _Changes:
         self._every = every_tensor(model)
         self._buffers = left_on_meta(self._every, [*own.values(), *self._counters])
         self._anew = modules_anew(model, match)
-        whole = {pair.target.name for pair in match.pairs if not pair.part}
-        self._unfilled = [tensor for name, tensor in self._every.items() if name not in whole]
         fresh = terms.fresh.ids if terms.fresh is not None else frozenset()
         self.jobs = tuple(
             Job(name, self._filled_for(tensor, pair), pair.source, pair.part, is_fresh=id(tensor) in fresh)
@@ -108,7 +102,8 @@ class _Changes:
         undo = Together((Undo(model, values=False), Kept(changed, moved, written=written)))
         with all_or_nothing((undo,)):
             if terms.fresh is not None:  # before anything else is written: what was put off is done in its order
-                terms.fresh.fill(self._unfilled)
+                whole = {job.name for job in self.jobs if not job.part}
+                terms.fresh.fill(tensor for name, tensor in self._every.items() if name not in whole)
             if self._buffers:
                 ways = initialise_buffers(model, self._buffers, self._goal)
                 by = listed(list(dict.fromkeys(ways.values())), 4)
@@ -126,11 +121,7 @@ class _Changes:
             if not tensor.is_meta:
                 tensor.data = real
             else:
-                made[id(tensor)] = nn.Parameter(real, tensor.requires_grad) if _is_parameter(tensor) else real
+                made[id(tensor)] = like(tensor, real)
         replace_tensors(self._model, made)
         if self._terms.dtype is not None:
             cast_floating(self._model, self._terms.dtype)
-
-
-def _is_parameter(tensor: torch.Tensor) -> bool:
-    return isinstance(tensor, nn.Parameter)

@@ -13,6 +13,7 @@ from rehydrate.checkpoint.tensor import TensorRef
 from rehydrate.checkpoint.weights import Weights
 from rehydrate.dtypes import BY_NAME
 from rehydrate.errors import MismatchError
+from rehydrate.matching.computed import COUNTER
 from rehydrate.matching.match import Match, Pair, Target, wrapper_prefix
 from rehydrate.matching.values import Value
 from rehydrate.placing.dtypes import dtype_of
@@ -22,7 +23,6 @@ __all__ = [
     "check_kinds", "every_tensor", "saved_tensors", "targets_of", "versions_of", "without_old_counters", "without_ties",
 ]  # fmt: skip
 
-_COUNTER = "num_batches_tracked"
 _COUNTED_SINCE = 2
 """The version of batch norm's layout that has a counter; torch fills it in where a checkpoint is older."""
 
@@ -49,13 +49,13 @@ def targets_of(tensors: Mapping[str, torch.Tensor]) -> list[Target]:
 
 def without_old_counters(model: nn.Module, match: Match, weights: Weights) -> Match:
     """The match without the missing counters of batch norms where the checkpoint is of a layout that had none."""
-    counters = [target.name for target in match.missing if target.name.endswith(_COUNTER)]
+    counters = [target.name for target in match.missing if target.name.endswith(COUNTER)]
     versions = versions_of(match, weights) if counters else {}
     forgiven = {name for name in counters if _is_younger(model, name, versions)}
     if not forgiven:
         return match
     told = (
-        f"{counted(len(forgiven), 'counter')} ({_COUNTER}) left as they are: checkpoints from before torch 0.4.1, "
+        f"{counted(len(forgiven), 'counter')} ({COUNTER}) left as they are: checkpoints from before torch 0.4.1, "
         "and those without layout versions, have none"
     )
     missing = tuple(target for target in match.missing if target.name not in forgiven)
@@ -123,7 +123,7 @@ def _is_same(one: Value, other: Value) -> bool:
 def _is_younger(model: nn.Module, name: str, versions: Mapping[str, object]) -> bool:
     """Whether a tensor is the counter of a batch norm that the checkpoint knows in an older layout."""
     path, _, leaf = name.rpartition(".")
-    module = model.get_submodule(path) if leaf == _COUNTER else None
+    module = model.get_submodule(path) if leaf == COUNTER else None
     if not isinstance(module, _NormBase) or not module.track_running_stats:
         return False
     layout = versions.get(path)

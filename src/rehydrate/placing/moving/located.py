@@ -5,7 +5,7 @@ Nothing here reads tensors.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from operator import attrgetter
 
 from rehydrate.checkpoint.tensor import Piece, Storage, TensorRef
@@ -13,9 +13,9 @@ from rehydrate.errors import RebuildError
 from rehydrate.matching.values import Value
 from rehydrate.placing.moving.resident import Span
 from rehydrate.storage.views import origin
-from rehydrate.text import shown
+from rehydrate.text import counted, listed, shown
 
-__all__ = ["Located", "refs_of"]
+__all__ = ["Located", "refs_of", "refuse_without_data"]
 
 
 class Located:
@@ -56,3 +56,12 @@ class Located:
 def refs_of(value: Value) -> tuple[TensorRef, ...]:
     """The tensors of the file that a value is made of."""
     return (value,) if isinstance(value, TensorRef) else value.refs
+
+
+def refuse_without_data(names: Sequence[str]) -> None:
+    """Raise `RebuildError` if there are any: `names` are those of tensors that a file has no bytes for."""
+    if names:
+        raise RebuildError(
+            f"{counted(len(names), 'tensor')} of this checkpoint were saved from the meta device, without data",
+            found=listed([shown(name) for name in names]),
+        )

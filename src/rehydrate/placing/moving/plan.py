@@ -20,14 +20,15 @@ from torch import nn
 from rehydrate.checkpoint.tensor import Storage, TensorRef, Window
 from rehydrate.errors import MismatchError, RebuildError
 from rehydrate.matching.values import Value
+from rehydrate.placing.afterwards import like
 from rehydrate.placing.devices import CPU
 from rehydrate.placing.dtypes import dtype_of
-from rehydrate.placing.moving.located import Located, refs_of
+from rehydrate.placing.moving.located import Located, refs_of, refuse_without_data
 from rehydrate.placing.moving.mapped import Mappings
 from rehydrate.placing.moving.pages import LARGE, empty_tensor, in_a_row
 from rehydrate.placing.moving.resident import Span, is_at_hand
 from rehydrate.placing.targets import check_kinds
-from rehydrate.text import counted, dimensions, listed, shown
+from rehydrate.text import dimensions, shown
 
 __all__ = ["Direct", "Job", "Mapped", "Plan", "Staged", "planned"]
 
@@ -131,12 +132,9 @@ def planned(jobs: Sequence[Job], found: Located, *, goal: torch.device = CPU, ma
 
 def _check(jobs: Iterable[Job]) -> None:
     """Names, kinds and shapes; `match` has seen to them, but for what nobody else knows."""
-    nowhere = [job.name for job in jobs if any(ref.storage.location == "meta" for ref in refs_of(job.source))]
-    if nowhere:
-        raise RebuildError(
-            f"{counted(len(nowhere), 'tensor')} of this checkpoint were saved from the meta device, without data",
-            found=listed([shown(name) for name in nowhere]),
-        )
+    refuse_without_data(
+        [job.name for job in jobs if any(ref.storage.location == "meta" for ref in refs_of(job.source))]
+    )
     for job in jobs:
         if job.source.dtype.kind == "quantized":
             raise MismatchError(f"{shown(job.name)} holds {job.source.dtype} numbers, without what they stand for")
@@ -240,7 +238,7 @@ def _map(plan: Plan, job: Job, found: Located, mappings: Mappings, taken: set[St
     made = raw.view(tensor.dtype).as_strided(ref.shape, ref.strides)
     plan.mapped.append(Mapped(job.name, tensor, made, spans))
     if tensor.is_meta:
-        plan.fresh[id(tensor)] = _like(tensor, made)
+        plan.fresh[id(tensor)] = like(tensor, made)
     return True
 
 
@@ -278,11 +276,6 @@ def _shows_each_once(ref: TensorRef) -> bool:
     return True
 
 
-def _like(tensor: torch.Tensor, made: torch.Tensor) -> torch.Tensor:
-    """A parameter for a parameter."""
-    return nn.Parameter(made, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else made
-
-
 def _real(plan: Plan, job: Job, goal: torch.device) -> torch.Tensor:
     """Memory for a tensor of the meta device."""
     tensor = job.tensor
@@ -297,7 +290,7 @@ def _real(plan: Plan, job: Job, goal: torch.device) -> torch.Tensor:
         made = torch.empty_like(tensor, device=goal, requires_grad=False)
     if job.part:
         made.zero_()
-    plan.fresh[id(tensor)] = made = _like(tensor, made)
+    plan.fresh[id(tensor)] = made = like(tensor, made)
     return made
 
 
