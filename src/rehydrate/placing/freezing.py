@@ -67,8 +67,8 @@ def freeze(model: nn.Module, except_: str | Iterable[str] = ()) -> Frozen:
         raise TypeError(f"expected a torch.nn.Module, got {type(model).__name__}")
     globs = globs_of(except_, "except_")
     every = learned_of(model)
-    spared = {id(learned) for learned in every if any(meets(glob, learned) for glob in globs)}
-    refuse_idle([glob for glob in globs if not any(meets(glob, each) for each in every)], every, model, "except_")
+    spared = {id(learned) for learned in every if any(meets(glob, learned.spellings) for glob in globs)}
+    refuse_idle(globs, every, model, "except_")
     for learned in every:
         if id(learned) not in spared:
             learned.parameter.requires_grad_(False)
@@ -95,11 +95,7 @@ def _ties_told(kept: list[Learned], globs: tuple[str, ...]) -> list[str]:
     told = []
     for learned in kept:
         plain = plain_names(learned.names)
-        met = {
-            name
-            for name in learned.names
-            if any(meets(g, Learned(learned.parameter, (name,), (name, plain[name]))) for g in globs)
-        }
+        met = {name for name in learned.names if any(meets(glob, (name, plain[name])) for glob in globs)}
         others = [name for name in learned.names if name not in met]
         if met and others:
             first = next(name for name in learned.names if name in met)
@@ -124,9 +120,8 @@ def _statistics_told(model: nn.Module, globs: tuple[str, ...]) -> list[str]:
         if any(parameter.requires_grad for parameter in module.parameters()):
             continue
         names = [f"{path}.{leaf}".lstrip(".") for leaf, _ in module.named_buffers()]
-        spellings = tuple({**dict.fromkeys(names), **dict.fromkeys(plain_names(names).values())})
-        inside = Learned(nn.Parameter(module.running_mean, False), tuple(names), spellings)
-        if not any(meets(glob, inside) for glob in globs):
+        spellings = (*names, *plain_names(names).values())
+        if not any(meets(glob, spellings) for glob in globs):
             counting.append(path or type(module).__name__)
     if not counting:
         return []

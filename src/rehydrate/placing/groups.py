@@ -52,8 +52,7 @@ def param_groups(
     options = _options(patterns)
     every = learned_of(model)
     spared = None if no_decay is None else globs_of(no_decay, "no_decay")
-    idle = [glob for glob in (*options, *(spared or ())) if not any(meets(glob, learned) for learned in every)]
-    refuse_idle(idle, every, model, "the pattern")
+    refuse_idle((*options, *(spared or ())), every, model, "the pattern")
     chosen = _sorted_out(every, options, model)
     groups: list[dict[str, Any]] = []
     for glob, members in chosen.items():
@@ -89,7 +88,7 @@ def _sorted_out(every: Sequence[Learned], options: Mapping[str, object], model: 
     winners: dict[int, str] = {}
     homeless: list[str] = []
     for learned in every:
-        glob = next((glob for glob in options if meets(glob, learned)), None)
+        glob = next((glob for glob in options if meets(glob, learned.spellings)), None)
         if glob is not None:
             winners[id(learned)] = glob
         if not learned.parameter.requires_grad:
@@ -120,7 +119,7 @@ def _refuse_hidden(every: Sequence[Learned], options: Mapping[str, object], winn
     for glob in options:
         if glob in used:
             continue
-        takers = dict.fromkeys(winners[id(learned)] for learned in every if meets(glob, learned))
+        takers = dict.fromkeys(winners[id(learned)] for learned in every if meets(glob, learned.spellings))
         names = listed([repr(shown(taker)) for taker in takers], _LISTED)
         raise MismatchError(
             f"the pattern {shown(glob)!r} gets no parameter: all that it meets went to {names} before it",
@@ -161,7 +160,7 @@ def _split(
 def _is_spared(learned: Learned, spared: tuple[str, ...] | None) -> bool:
     """Whether a parameter's weights do not decay: biases and what has one dimension, unless somebody named others."""
     if spared is not None:
-        return any(meets(glob, learned) for glob in spared)
+        return any(meets(glob, learned.spellings) for glob in spared)
     return learned.parameter.dim() <= 1 or any(name.rpartition(".")[2] == "bias" for name in learned.names)
 
 

@@ -86,14 +86,15 @@ def globs_of(patterns: str | Iterable[str], what: str) -> tuple[str, ...]:
     return globs
 
 
-def meets(glob: str, learned: Learned) -> bool:
-    """Whether one of a parameter's names is what a glob says."""
+def meets(glob: str, spellings: Iterable[str]) -> bool:
+    """Whether one of something's names is what a glob says."""
     wanted = pattern(glob)
-    return any(wanted.match(spelling) is not None for spelling in learned.spellings)
+    return any(wanted.match(spelling) is not None for spelling in spellings)
 
 
-def refuse_idle(idle: Sequence[str], every: Sequence[Learned], model: nn.Module, what: str) -> None:
+def refuse_idle(globs: Iterable[str], every: Sequence[Learned], model: nn.Module, what: str) -> None:
     """Raise `MismatchError` for globs that meet no parameter, with what was meant."""
+    idle = [glob for glob in globs if not any(meets(glob, learned.spellings) for learned in every)]
     if not idle:
         return
     spellings = [spelling for learned in every for spelling in learned.spellings]
