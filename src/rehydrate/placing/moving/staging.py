@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import torch
 
@@ -54,14 +55,15 @@ class Batch:
         """Fill a buffer, whatever order the file has bytes in."""
         view = bytes_of(buffer)
         jobs: dict[Source, list[tuple[int, memoryview]]] = {}
-        for storage, at in self._places().items():
+        places = self._places()
+        for storage, at in places.items():
             first, end = self.ranges[storage]
             for source, start, length in found.spans(storage, first, end):
                 jobs.setdefault(source, []).append((start, view[at : at + length]))
                 at += length
         for source, wanted in jobs.items():
             read(source, sorted(wanted, key=lambda job: job[0]))
-        for storage, at in self._places().items():
+        for storage, at in places.items():
             if found.coding(storage) == "big-endian":
                 first, end = self.ranges[storage]
                 _turn_round(buffer[at : at + end - first], storage)
@@ -87,12 +89,12 @@ class Batch:
 
 def batches(staged: Sequence[Staged], found: Located) -> list[Batch]:
     """All of them, neighbours in the file together; those whose order matters last and in their order."""
-    in_file = sorted((entry for entry in staged if not entry.is_ordered), key=lambda entry: _place(entry, found))
+    wanted = [_wanted(entry, found) for entry in staged]
+    in_file = sorted((each for each in wanted if not each.entry.is_ordered), key=_place)
     made: list[Batch] = []
     size = 0
-    for entry in (*in_file, *(entry for entry in staged if entry.is_ordered)):
-        ranges = _ranges(entry.source, found)
-        device, at_hand = entry.target.device, _is_at_hand(ranges, found)
+    for entry, ranges, at_hand in (*in_file, *(each for each in wanted if each.entry.is_ordered)):
+        device = entry.target.device
         batch = made[-1] if made else None
         grown = {} if batch is None else {key: _joined(batch.ranges.get(key), part) for key, part in ranges.items()}
         more = sum(_room(*part) for part in grown.values())
@@ -119,12 +121,23 @@ def hold(batches: Iterable[Batch], found: Located, read: Read) -> None:
         batch.held = buffer if fits else None
 
 
-def _place(entry: Staged, found: Located) -> tuple[object, ...]:
-    """Where it belongs among the others: device, kind of source, and roughly where it lies."""
-    refs = refs_of(entry.source)
+class _Wanted(NamedTuple):
+    """A staged tensor, and what it takes."""
+
+    entry: Staged
+    ranges: dict[Storage, tuple[int, int]]
+    is_at_hand: bool
+
+
+def _wanted(entry: Staged, found: Located) -> _Wanted:
     ranges = _ranges(entry.source, found)
-    first = refs[0].storage.order, refs[0].offset * refs[0].dtype.itemsize
-    return str(entry.target.device), _is_at_hand(ranges, found), first
+    return _Wanted(entry, ranges, _is_at_hand(ranges, found))
+
+
+def _place(wanted: _Wanted) -> tuple[object, ...]:
+    """Where it belongs among the others: device, kind of source, and roughly where it lies."""
+    ref = refs_of(wanted.entry.source)[0]
+    return str(wanted.entry.target.device), wanted.is_at_hand, (ref.storage.order, ref.offset * ref.dtype.itemsize)
 
 
 def _ranges(value: Value, found: Located) -> dict[Storage, tuple[int, int]]:
