@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 import rehydrate as rh
 from rehydrate import errors
+from tests.effort import tried
 
 KINDS: list[type[rh.RehydrateError]] = [getattr(errors, name) for name in errors.__all__]
 DRAWN = dict(re.findall(r"[├└]── (\w+) +also (\w+)", errors.__doc__ or ""))
@@ -43,6 +44,7 @@ def test_the_tree_shows_every_error_and_no_other() -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
+@tried(100)
 @given(what=words, where=words, found=words, hint=words)
 def test_each_survives_copying_and_pickling(
     kind: type[rh.RehydrateError], what: str, where: str, found: str, hint: str

@@ -5,6 +5,7 @@ Each rule is also held against small files that break it, so that none of them i
 
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
 from collections.abc import Callable, Iterable
@@ -230,3 +231,11 @@ def test_every_room_that_the_house_has_is_on_the_plan() -> None:
     assert rooms <= set(FLOORS)
     plan = (PACKAGE.parent.parent / "docs" / "house.md").read_text("utf-8")
     assert [room for room in sorted(rooms) if f"`{room}/" not in plan and f"`{room}.py" not in plan] == []
+
+
+def test_every_property_is_tried_on_the_same_examples_each_time() -> None:
+    for path in sorted(Path(__file__).parent.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.FunctionDef):
+                decorators = [ast.unparse(decorator).partition("(")[0] for decorator in node.decorator_list]
+                assert ("given" in decorators) == ("tried" in decorators), f"{path.name}: {node.name}"

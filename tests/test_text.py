@@ -8,16 +8,17 @@ from difflib import SequenceMatcher
 from pathlib import Path
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from rehydrate.text import columns, counted, dimensions, listed, nearest, shown, size
+from tests.effort import tried
 
 UNSAFE = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
 texts = st.text(st.characters(), max_size=300)  # surrogates too: names of files have them
 
 
-@settings(max_examples=400)
+@tried(400)
 @given(texts, st.integers(0, 200))
 @example("\x1b[2J\x1b]0;title\x07", 120)
 @example("a\u202eb\u2066c\u200bd\ufeff", 120)
@@ -34,11 +35,13 @@ def test_what_is_shown_has_no_controls_and_fits(text: str, limit: int) -> None:
     result.encode("utf-8")
 
 
+@tried(100)
 @given(st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=120))
 def test_an_ordinary_name_is_shown_as_it_is(text: str) -> None:
     assert shown(text) == text
 
 
+@tried(100)
 @given(texts, st.integers(40, 200))
 def test_a_long_name_keeps_its_beginning_and_its_end(text: str, limit: int) -> None:
     name = "first_part." + text + ".last_part"
@@ -47,6 +50,7 @@ def test_a_long_name_keeps_its_beginning_and_its_end(text: str, limit: int) -> N
     assert result.endswith(".last_part")
 
 
+@tried(100)
 @given(texts)
 def test_what_is_escaped_can_be_told_apart(text: str) -> None:
     escaped = shown(text, 10_000)
@@ -66,6 +70,7 @@ def test_a_name_of_many_megabytes_is_shown_at_once() -> None:
     assert time.process_time() - began < 2
 
 
+@tried(100)
 @given(st.text(max_size=40))
 def test_columns_are_those_of_the_unicode_standard(text: str) -> None:
     assert columns(text) <= 2 * len(text)
@@ -83,6 +88,7 @@ def test_columns_of(text: str, width: int) -> None:
     assert columns(text) == width
 
 
+@tried(100)
 @given(st.integers(0, 10**18))
 def test_a_size_is_right_to_three_digits(nbytes: int) -> None:
     number, unit = size(nbytes).split()
@@ -111,6 +117,7 @@ def test_dimensions_are_spelled_as_torch_spells_them() -> None:
         assert f"torch.Size({dimensions(shape)})" == str(torch.Size(shape))
 
 
+@tried(100)
 @given(st.lists(st.text("abc", min_size=1, max_size=3), max_size=30), st.integers(1, 12))
 def test_a_list_is_cut_and_what_is_left_out_is_counted(items: list[str], limit: int) -> None:
     text = listed(items, limit)
@@ -123,6 +130,7 @@ def test_a_list_is_cut_and_what_is_left_out_is_counted(items: list[str], limit: 
 names = st.from_regex(r"(layer|conv|fc)[0-9]\.(weight|bias|running_mean)", fullmatch=True)
 
 
+@tried(100)
 @given(names, st.sets(names, max_size=30), st.data())
 def test_a_name_with_two_letters_swapped_is_found_again(name: str, others: set[str], data: st.DataObject) -> None:
     at = data.draw(st.integers(0, len(name) - 2))

@@ -12,11 +12,12 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
 import rehydrate as rh
+from tests.effort import tried
 
 from .kinds import NO_MODEL, ONE_MODEL, SEVERAL_MODELS, Net, saved, state
 
@@ -181,7 +182,7 @@ junk = st.recursive(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@tried(60)
 @given(st.dictionaries(keys.map("x".__add__), junk, max_size=4), st.lists(keys, max_size=3), st.data())
 def test_a_model_is_found_wherever_it_lies_among_anything(
     beside: dict[str, object], path: list[str], data: st.DataObject

@@ -11,13 +11,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 from torch import nn
 
 import rehydrate as rh
 from rehydrate.text import columns
+from tests.effort import tried
 
 from ..hostile.archives import torch_zip
 from ..hostile.assembler import call, empty_dict, persid_binary, pickle_of, storage_id, tensor, unicode
@@ -213,7 +214,7 @@ values = st.recursive(
 )
 
 
-@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@tried(80)
 @given(values, st.lists(texts.filter(bool), max_size=14, unique=True))
 def test_nothing_that_a_file_says_reaches_the_terminal_as_it_is(
     run: Run, tmp_path: Path, value: object, names: list[str]

@@ -5,12 +5,13 @@ from __future__ import annotations
 import time
 
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
 import rehydrate as rh
 from rehydrate.cli.layers import MOST, table
+from tests.effort import tried
 
 from ..checkpoint.kinds import saved
 
@@ -105,7 +106,7 @@ names = st.lists(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@tried(150)
 @given(names, st.data())
 def test_every_tensor_is_in_exactly_one_row(names: list[str], data: st.DataObject) -> None:
     tensors = {name: torch.zeros(data.draw(st.sampled_from([(2, 2), (3, 2), (5,)]))) for name in names}

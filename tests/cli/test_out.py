@@ -15,10 +15,12 @@ import rehydrate as rh
 from rehydrate import errors
 from rehydrate.cli.out import answer, complain, failed, first_columns, problem_of, rows
 from rehydrate.text import columns, shown
+from tests.effort import tried
 
 words = st.lists(st.text(st.characters(codec="utf-8"), max_size=90).map(lambda text: shown(text, 90)), max_size=12)
 
 
+@tried(100)
 @given(words)
 def test_every_line_fits_and_nothing_is_lost(pieces: list[str]) -> None:
     text = " ".join(pieces)
@@ -29,6 +31,7 @@ def test_every_line_fits_and_nothing_is_lost(pieces: list[str]) -> None:
     assert "".join("".join(line[12:] for line in lines).split()) == "".join(text.split())
 
 
+@tried(100)
 @given(st.text(max_size=40), st.integers(2, 30))
 def test_the_first_columns_of_a_text_are_as_many_as_fit(text: str, width: int) -> None:
     first = first_columns(text, width)
@@ -37,6 +40,7 @@ def test_the_first_columns_of_a_text_are_as_many_as_fit(text: str, width: int) -
     assert first == text or columns(text[: len(first) + 1]) > width or len(first) == width
 
 
+@tried(100)
 @given(st.recursive(st.none() | st.floats() | st.text() | st.integers(), lambda inner: st.lists(inner), max_leaves=9))
 def test_any_result_becomes_one_line_of_strict_json(value: object) -> None:
     with contextlib.redirect_stdout(io.StringIO()) as stream:

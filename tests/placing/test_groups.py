@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import rehydrate as rh
+from tests.effort import tried
 
 from .test_freezing import Net, Tied
 
@@ -151,6 +152,7 @@ def test_lbfgs_takes_one_group() -> None:
     assert "LBFGS takes one group only" in (rh.param_groups.__doc__ or "")
 
 
+@tried(100)
 @given(
     patterns=st.lists(
         st.sampled_from(["fc.*", "*bias", "layer1.*", "conv1.*", "*1.*", "bn1.weight", "*0*"]), unique=True

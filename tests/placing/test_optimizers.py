@@ -18,6 +18,7 @@ import rehydrate as rh
 from rehydrate.placing.moving.filling import fill
 from rehydrate.placing.optimizers.layout import interleaved
 from rehydrate.placing.optimizers.optimizer import prepare_optimizer
+from tests.effort import tried
 
 Parameters = Iterable[Any]
 Make = Callable[[Parameters], Optimizer]
@@ -541,6 +542,7 @@ ODD = st.recursive(
 )
 
 
+@tried(100)
 @given(
     states_there=st.one_of(ODD, st.dictionaries(st.sampled_from([0, 1, "0", "weight"]), ODD, max_size=3)),
     groups=st.one_of(ODD, st.lists(st.fixed_dictionaries({"params": ODD}, optional={"lr": ODD, "param_names": ODD}))),
@@ -577,6 +579,7 @@ def every_cut(whole: list[Any], parts: list[list[Any]]) -> list[list[tuple[int, 
     return found
 
 
+@tried(100)
 @given(data=st.data())
 def test_an_order_is_cut_in_the_one_way_there_is_or_not_at_all(data: st.DataObject) -> None:
     shapes = st.sampled_from([(1,), (2,), (3,), (4,)])

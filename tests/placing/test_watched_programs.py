@@ -7,11 +7,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
 from rehydrate.placing.fresh.fresh import build_fresh
+from tests.effort import tried
 
 Step = tuple[str, int, int]
 """What is done, to which tensor, and with which other."""
@@ -48,6 +49,11 @@ def forked(made: Made, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
         return torch.randn(3)
 
 
+def put_into_another(made: Made, a: torch.Tensor, b: torch.Tensor) -> None:
+    if b.is_contiguous():  # the two may share memory, which torch copies to itself only by way of a clone
+        b.view(-1)[:1].copy_(a.reshape(-1)[:1].clone())
+
+
 def noted(function: Callable[[torch.Tensor], object]) -> Callable[[Made, torch.Tensor, torch.Tensor], None]:
     return lambda made, a, b: made.notes.append(function(a))
 
@@ -81,7 +87,9 @@ STEPS: dict[str, Callable[[Made, torch.Tensor, torch.Tensor], object]] = {
     "a copy in double": lambda made, a, b: a.double(),
     "a deep copy": lambda made, a, b: copy.deepcopy(a),
     "a parameter of it": lambda made, a, b: nn.Parameter(a.detach()),
-    "put into another": lambda made, a, b: b.view(-1)[:1].copy_(a.reshape(-1)[:1]) if b.is_contiguous() else None,
+    "put into another": lambda made, a, b: (
+        b.view(-1)[:1].copy_(a.reshape(-1)[:1].clone()) if b.is_contiguous() else None
+    ),
     "sum": noted(lambda a: a.double().sum().item()),
     "list": noted(lambda a: a.tolist()),
     "numpy": noted(lambda a: a.detach().float().numpy().copy()),
@@ -100,7 +108,7 @@ def state_of(made: Any) -> tuple[Any, ...]:
     return repr(values), repr(made.notes)
 
 
-@settings(max_examples=300, deadline=None)
+@tried(300)
 @given(PROGRAMS)
 def test_a_watched_program_computes_what_it_computes(program: list[Step]) -> None:
     torch.manual_seed(1)
@@ -111,7 +119,7 @@ def test_a_watched_program_computes_what_it_computes(program: list[Step]) -> Non
     assert state_of(mine.made) == state_of(theirs)
 
 
-@settings(max_examples=150, deadline=None)
+@tried(150)
 @given(PROGRAMS, st.integers(0, 9))
 def test_what_is_filled_in_the_end_is_filled_as_it_would_have_been(program: list[Step], which: int) -> None:
     torch.manual_seed(1)
@@ -128,7 +136,7 @@ def test_what_is_filled_in_the_end_is_filled_as_it_would_have_been(program: list
     assert repr(mine.notes) == repr(theirs.notes)
 
 
-@settings(max_examples=150, deadline=None)
+@tried(150)
 @given(PROGRAMS)
 def test_after_all_of_it_was_drawn_the_next_numbers_are_the_same(program: list[Step]) -> None:
     torch.manual_seed(1)

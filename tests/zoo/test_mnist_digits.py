@@ -10,11 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import rehydrate as rh
 from rehydrate.zoo.mnist.digits import MOST_DIGITS, read_digits
+from tests.effort import tried
 
 IMAGES, LABELS = "train-images-idx3-ubyte", "train-labels-idx1-ubyte"
 
@@ -112,7 +113,7 @@ def test_a_cut_file_is_truncated_wherever_it_is_cut(folder: Path, kept: int, pac
 
 
 @given(cut=st.floats(0.001, 0.999))
-@settings(max_examples=40, deadline=None)
+@tried(40)
 def test_a_gzip_file_that_is_cut_anywhere_gives_no_digit(cut: float, tmp_path_factory: pytest.TempPathFactory) -> None:
     folder = tmp_path_factory.mktemp("cut")
     pictures, labels = some(3)
@@ -124,7 +125,7 @@ def test_a_gzip_file_that_is_cut_anywhere_gives_no_digit(cut: float, tmp_path_fa
 
 
 @given(at=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7))
-@settings(max_examples=80, deadline=None)
+@tried(80)
 def test_a_flipped_bit_in_a_gzip_file_is_found_or_changes_nothing(
     at: float, bit: int, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
@@ -142,7 +143,7 @@ def test_a_flipped_bit_in_a_gzip_file_is_found_or_changes_nothing(
 
 
 @given(data=st.binary(max_size=200), packed=st.booleans())
-@settings(max_examples=80, deadline=None)
+@tried(80)
 def test_any_bytes_at_all_give_our_own_errors(
     data: bytes, packed: bool, tmp_path_factory: pytest.TempPathFactory
 ) -> None:

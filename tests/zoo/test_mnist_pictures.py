@@ -13,12 +13,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import EpsImagePlugin, Image, ImageDraw, ImageFont, PngImagePlugin
 
 import rehydrate as rh
 from rehydrate.zoo import mnist
+from tests.effort import tried
 
 FORMATS = ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "PPM", "ICO", "TGA", "PCX", "QOI")
 
@@ -241,7 +242,7 @@ FILES = [
 ]
 
 
-@settings(max_examples=250, deadline=None)
+@tried(250)
 @given(
     st.sampled_from(FILES),
     st.lists(st.tuples(st.integers(0, 400), st.integers(0, 255)), min_size=1, max_size=6),

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
 from rehydrate.zoo.mnist.pieces import labelled, pieces_of
+from tests.effort import tried
 
 
 def flooded(mask: np.ndarray) -> np.ndarray:
@@ -31,7 +32,7 @@ def flooded(mask: np.ndarray) -> np.ndarray:
     return labels
 
 
-@settings(max_examples=300, deadline=None)
+@tried(300)
 @given(arrays(bool, array_shapes(min_dims=2, max_dims=2, max_side=12)))
 def test_pieces_are_those_of_a_flood_fill(mask: np.ndarray) -> None:
     labels, wanted = labelled(mask), flooded(mask)
@@ -39,7 +40,7 @@ def test_pieces_are_those_of_a_flood_fill(mask: np.ndarray) -> None:
     assert len({*zip(labels.ravel().tolist(), wanted.ravel().tolist(), strict=True)}) == len(np.unique(wanted))
 
 
-@settings(max_examples=100, deadline=None)
+@tried(100)
 @given(arrays(np.float32, (9, 13), elements=st.floats(0, 1, width=32)))
 def test_a_piece_knows_its_box_and_how_much_ink_it_has(amount: np.ndarray) -> None:
     labels, pieces = pieces_of(amount, 0.5, amount, 0.8)
