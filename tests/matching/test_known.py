@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+from functools import partial
 
 import pytest
 import torch
@@ -16,6 +16,8 @@ from rehydrate.matching.known import GROUPS, KNOWN, common_names, is_kernel, is_
 from rehydrate.matching.match import match_weights
 from tests.effort import tried
 from tests.matching.made import linear, norm, saved, targets_of_model, targets_of_shapes, weights_of
+
+from ..growth import assert_grows_like_its_work
 
 ONE_AND_THE_SAME = [
     ("features.denseblock1.denselayer2.norm.1.weight", "features.denseblock1.denselayer2.norm1.weight"),
@@ -89,12 +91,13 @@ def test_kernels_and_slots_are_told_by_their_last_word() -> None:
 
 def test_no_name_takes_long() -> None:
     words = sorted({change.mark for known in (*KNOWN, GROUPS) for change in known.changes})
-    names = [word * (1000 // len(word)) for word in words]
-    names += [f"{word.strip('.')}." * 100 for word in words]
-    names += [("layers.1." * 100)[:900] + word for word in words]
-    started = time.process_time()
-    common_names(names * 1)
-    assert time.process_time() - started < 1
+
+    def names(length: int) -> list[str]:
+        long = [word * (length // len(word)) for word in words]
+        long += [f"{word.strip('.')}." * (length // 10) for word in words]
+        return long + [("layers.1." * length)[:length] + word for word in words]
+
+    assert_grows_like_its_work(lambda length: partial(common_names, names(length)), 500)
 
 
 def test_a_kernel_is_turned_also_where_it_is_square_and_where_it_has_space() -> None:

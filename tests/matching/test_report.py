@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +12,8 @@ from rehydrate.matching.allow import Allow
 from rehydrate.matching.match import Match, Target, match_weights
 from rehydrate.matching.rules.every import Drop, Prefix, Rename
 from tests.matching.made import Shapes, linear, resnet, targets_of_shapes, under, weights_of
+
+from ..growth import assert_grows_like_its_work
 
 
 def matched(file: Shapes, model: Shapes, **more: Any) -> Match:
@@ -153,18 +154,17 @@ MANY: dict[str, Callable[[int], tuple[Shapes, Shapes]]] = {
 
 @pytest.mark.parametrize("kind", MANY)
 def test_ten_times_as_many_names_take_about_ten_times_as_long(kind: str) -> None:
-    def seconds(count: int) -> float:
+    def work(count: int) -> Callable[[], None]:
         file, model = MANY[kind](count)
         weights = made(file)
         targets = [Target(name, tuple(shape), "float32", True) for name, shape in model.items()]
-        started = time.process_time()
-        text = str(match_weights(weights, targets, "Net"))
-        taken = time.process_time() - started
-        assert len(text) < 5000
-        return taken
 
-    few = max(min(seconds(2_000) for _ in range(3)), 0.01)
-    assert seconds(20_000) < 40 * few
+        def report() -> None:
+            assert len(str(match_weights(weights, targets, "Net"))) < 5000
+
+        return report
+
+    assert_grows_like_its_work(work, 2_000)
 
 
 def made(shapes: Shapes) -> Any:
