@@ -49,9 +49,10 @@ def forked(made: Made, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
         return torch.randn(3)
 
 
-def put_into_another(made: Made, a: torch.Tensor, b: torch.Tensor) -> None:
-    if b.is_contiguous():  # the two may share memory, which torch copies to itself only by way of a clone
-        b.view(-1)[:1].copy_(a.reshape(-1)[:1].clone())
+def put_into_another(made: Made, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor | None:
+    if not b.is_contiguous():
+        return None
+    return b.view(-1)[:1].copy_(a.reshape(-1)[:1].clone())  # a clone: torch copies no memory onto itself
 
 
 def noted(function: Callable[[torch.Tensor], object]) -> Callable[[Made, torch.Tensor, torch.Tensor], None]:
@@ -87,9 +88,7 @@ STEPS: dict[str, Callable[[Made, torch.Tensor, torch.Tensor], object]] = {
     "a copy in double": lambda made, a, b: a.double(),
     "a deep copy": lambda made, a, b: copy.deepcopy(a),
     "a parameter of it": lambda made, a, b: nn.Parameter(a.detach()),
-    "put into another": lambda made, a, b: (
-        b.view(-1)[:1].copy_(a.reshape(-1)[:1].clone()) if b.is_contiguous() else None
-    ),
+    "put into another": put_into_another,
     "sum": noted(lambda a: a.double().sum().item()),
     "list": noted(lambda a: a.tolist()),
     "numpy": noted(lambda a: a.detach().float().numpy().copy()),
